@@ -1,0 +1,65 @@
+# One command for each thing that is done with this checkout; `make help` lists them.
+# All but bench need nothing but make, bash, Python 3.11 or later with venv, and a package index for pip.
+
+PYTHON  ?= python3
+WORKERS ?= 2
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test test-long test-lowest demo bench clean
+
+VENV   := .venv
+LOWEST := .venv-lowest
+PIP    := -m pip --disable-pip-version-check --quiet install
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: $(VENV)/.installed ## make the virtual environment .venv with all that the other commands need
+
+# A stamp is touched last, so an interrupted installation starts again, and a finished one is instant.
+$(VENV)/.installed: pyproject.toml
+	$(call new_venv,$(VENV))
+	$(VENV)/bin/python $(PIP) --editable '.[dev]'
+	touch $@
+
+# Every `>=` among the core dependencies becomes `==`: the oldest versions that we say we support.
+$(LOWEST)/.installed: pyproject.toml
+	$(call new_venv,$(LOWEST))
+	$(LOWEST)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(line.replace(">=", "==", 1) for line in project["dependencies"]), sep="\n")' > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python $(PIP) --editable '.[test]' --constraint $(LOWEST)/lowest.txt
+	touch $@
+
+define new_venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "Python 3.11 or later is needed. Hint: make PYTHON=python3.12 ..." >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	|| { echo "$(PYTHON) cannot make virtual environments. Hint: on Debian, apt install python3-venv" >&2; exit 1; }
+$(PYTHON) -m venv $(1)
+endef
+
+lint: setup ## style, formatting, types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test: lint ## lint, then all tests but the long ones
+	$(VENV)/bin/python -m pytest -n $(WORKERS)
+
+test-long: setup ## all tests, the long ones too, with many more Hypothesis examples
+	HYPOTHESIS_PROFILE=long $(VENV)/bin/python -m pytest -n $(WORKERS) -m "long or not long"
+
+test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported libraries
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS)
+
+demo: setup ## a real study with a crash and a kill, and the report on it
+	$(VENV)/bin/python examples/demo.py records/demo
+
+bench: setup ## measure; prints a table
+	$(VENV)/bin/python -m benchmarks
+
+clean: ## remove what these commands made (recorded data only of the demo)
+	rm -rf $(VENV) $(LOWEST) records/demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Benchmarks of rigorous_recorder against the plain alternatives, run by `python -m benchmarks`."""

@@ -1,0 +1,123 @@
+"""Which levels a branch and keys pick: the meaning of `under`, decided on levels and never on records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from .values import decode_exact, encode_exact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .levels import LevelId, Levels
+
+ATTEMPT_KEY: Final = "rr_attempt"
+ATTEMPT_DIGITS: Final = 12
+"""Hex digits of `rr_attempt`, the first ones of the attempt's id."""
+
+
+class Branch(NamedTuple):
+    """A branch to restrict a reading to.
+
+    Attributes:
+        attempt: Id of its attempt, or None for a branch that is given by its text.
+        level: The topmost level, with `attempt`.
+        text: The lineage down to the topmost level, or None.
+    """
+
+    attempt: str | None
+    level: LevelId | None
+    text: str | None
+
+
+class Condition(NamedTuple):
+    """A key, and what some level of the lineage must have for it."""
+
+    key: str
+    wanted: Any
+
+
+def plain(value: Any) -> Any:
+    """A value as a level would hold it, so that it can be compared with one; what cannot be stored stays what it is."""
+    try:
+        return decode_exact(encode_exact(value))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return value
+
+
+def matcher(wanted: Any) -> Callable[[Any], bool]:
+    """A function that says whether a level's value is what is wanted. `None` is not decided here: no level sets it.
+
+    Numbers compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; a
+    callable gets the value.
+    """
+    if callable(wanted) and not isinstance(wanted, type):
+        return lambda value: bool(wanted(value))
+    options = any_of(wanted)
+    if options is not None:
+        singles = [plain(option) for option in options if option is not None]
+        return lambda value: any(same(value, single) for single in singles)
+    wanted = plain(wanted)
+    return lambda value: same(value, wanted)
+
+
+def any_of(wanted: Any) -> list[Any] | None:
+    """The options of a list, set or array; None for a single value."""
+    if isinstance(wanted, (str, bytes, Mapping)):
+        return None
+    if isinstance(wanted, (list, tuple, AbstractSet, range)):
+        return list(wanted)
+    if hasattr(wanted, "tolist") and getattr(wanted, "shape", ()) != ():
+        return list(wanted.tolist())
+    if hasattr(wanted, "to_list"):
+        return list(wanted.to_list())
+    return None
+
+
+def same(value: Any, wanted: Any) -> bool:
+    """Whether two values are the same: booleans only with booleans, NaN with NaN."""
+    if isinstance(value, bool) or isinstance(wanted, bool):
+        return value is wanted
+    if isinstance(value, float) and isinstance(wanted, float) and math.isnan(value):
+        return math.isnan(wanted)
+    return bool(value == wanted)
+
+
+def wants_none(wanted: Any) -> bool:
+    """Whether "no level sets it" is (also) wanted."""
+    options = any_of(wanted)
+    return wanted is None if options is None else any(option is None for option in options)
+
+
+def pick(levels: Levels, above: Iterable[Mapping[str, Any]], conditions: Iterable[Condition]) -> set[LevelId]:
+    """The levels at which all conditions hold: each at some level of the lineage, also where a nearer one overrides it.
+
+    Args:
+        levels: Of one attempt.
+        above: Data that stands above its levels: the collection's notes, the automatic keys.
+        conditions: As given to `under`.
+    """
+    picked = set(levels.by_id)
+    for key, wanted in conditions:
+        match, none = matcher(wanted), wants_none(wanted)
+        over = [data[key] for data in above if key in data]
+        if any(match(value) for value in over if wanted is not None):
+            continue
+        found: dict[
+            LevelId, tuple[bool, bool]
+        ] = {}  # per level: some level down to it matches; some level sets the key
+        for level in levels:
+            parent_matches, parent_sets = (found.get(level.parent) if level.parent else None) or (False, bool(over))
+            sets = key in level.data
+            matches = sets and wanted is not None and match(level.data[key])
+            found[level.id] = (parent_matches or matches, parent_sets or sets)
+        picked &= {level for level, (matches, sets) in found.items() if matches or (none and not sets)}
+    return picked
+
+
+def under_text(texts: Mapping[LevelId, str], text: str) -> set[LevelId]:
+    """The levels whose lineage is `text` or goes on below it, given the lineage of each."""
+    return {level for level, own in texts.items() if own == text or own.startswith(text + "/")}

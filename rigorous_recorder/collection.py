@@ -1,0 +1,389 @@
+"""`ExperimentCollection`, the folder with all experiments of a study, and `CollectionView`, a branch of it to read."""
+
+from __future__ import annotations
+
+import operator
+import os
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from .branches import Branch, Condition
+from .errors import (
+    ClosedError,
+    InvalidCallError,
+    NotACollectionError,
+    RenamedError,
+    UnknownIndexError,
+    UnknownKeyError,
+    nearest,
+    storing,
+)
+from .experiment import Experiment, Experiments, open_experiments, session_for, stored
+from .keeper import RENAMED, RecordKeeper, restore, restore_chain
+from .levels import ROOT
+from .node import checked, level_data
+from .reading import View, read_collection, read_notes
+from .session import Options, Session, sessions
+from .store import claim as claims
+from .store import files, layout
+from .store.attempt import RUNNING, STALE
+from .store.snapshot import list_attempts, list_claims, list_units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .reading import AttemptView
+    from .record import Record, Records
+
+_GONE: Final = {
+    **RENAMED,
+    "where": "Hint: use under(model='model1'), or a comprehension over .records.",
+    "keeper_for": "Hint: use keeper(...).",
+}
+
+
+class CollectionView:
+    """A collection, or a branch of it, to read. Every access sees the disk as it is then.
+
+    Made by `ExperimentCollection.under`; nothing is recorded through it.
+    """
+
+    def __init__(
+        self, path: str, options: Options, conditions: tuple[Condition, ...] = (), branches: tuple[Branch, ...] = ()
+    ) -> None:
+        self._path = path
+        self._options = options
+        self._conditions = conditions
+        self._branches = branches
+
+    @property
+    def path(self) -> str:
+        """The collection's absolute path."""
+        return self._path
+
+    def under(self, branch: RecordKeeper | str | None = None, /, **keys: Any) -> CollectionView:
+        """The collection restricted to a branch; can be chained.
+
+        Each key must match at some level of the lineage, also where a nearer level or the record overrides it. Numbers
+        compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; None means
+        that no level sets the key; a callable gets each value. The automatic keys and `rr_attempt` are keys as well.
+
+        Args:
+            branch: A keeper, or the text of a lineage.
+            **keys: What some level must have for each key.
+
+        Raises:
+            KeyError: When it is read: no level has a key. The message names the nearest.
+            TypeError: The branch is neither keeper nor text.
+        """
+        return CollectionView(
+            self._path,
+            self._options,
+            (*self._conditions, *(Condition(key, wanted) for key, wanted in keys.items())),
+            (*self._branches, *([] if branch is None else [_branch(branch)])),
+        )
+
+    def _say_if_missing(self) -> None:
+        if not claims.check_collection(self._path) and not os.path.isdir(self._path):  # noqa: PTH112
+            self._options.say_once(
+                f"There is no collection {self._path} (yet); it reads as empty. Hint: is the path right?"
+            )
+
+    def _read(self) -> View:
+        with storing("the collection cannot be read", self._path):
+            self._say_if_missing()
+            view = read_collection(self._path)
+        view.warn()
+        return view
+
+    @property
+    def records(self) -> Records:
+        """All records, as a lazy sequence that is fixed at this call."""
+        return self._records()
+
+    def _records(self) -> Records:
+        return self._read().records(self._conditions, self._branches)
+
+    def __len__(self) -> int:
+        """The number of records."""
+        return len(self._records())
+
+    def __iter__(self) -> Iterator[Record]:
+        """The records."""
+        return iter(self._records())
+
+    def __bool__(self) -> bool:
+        """Always true: a collection without records is a collection."""
+        return True
+
+    def _picked(self) -> list[AttemptView]:
+        """The attempts that have a level in the branch."""
+        view = self._read()
+        view.check_keys(self._conditions)
+        picked = []
+        for attempt in view.attempts:
+            allowed = attempt.allowed(self._conditions, self._branches)
+            if allowed is None or allowed:
+                picked.append(attempt)
+        return picked
+
+    @property
+    def experiments(self) -> Experiments:
+        """All attempts, by number and try, as they are at this call."""
+        return Experiments([stored(attempt, self._path, self._options) for attempt in self._picked()])
+
+    @property
+    def experiment_numbers(self) -> tuple[int, ...]:
+        """The numbers of the experiments, sorted."""
+        with storing("the collection cannot be read", self._path):
+            self._say_if_missing()
+            return self._numbers()
+
+    def _numbers(self) -> tuple[int, ...]:
+        if not self._conditions and not self._branches:
+            return tuple(sorted({claim.number for claim in list_claims(self._path) if _begun(self._path, claim)}))
+        return tuple(sorted({attempt.place.claim.number for attempt in self._picked() if attempt.place}))
+
+    def __getitem__(self, number: object) -> Records:
+        """The records of one experiment, all its attempts; none for a number that nothing has. -1 is the last experiment.
+
+        Raises:
+            IndexError: A negative number of an experiment that does not exist.
+        """
+        if not hasattr(number, "__index__") or isinstance(number, bool):
+            raise TypeError(
+                f"Experiments are numbered, and {number!r} is no number. Hint: under(key=...) picks a branch."
+            )
+        number = operator.index(number)
+        if number < 0:
+            numbers = self.experiment_numbers
+            if -number > len(numbers):
+                raise UnknownIndexError(f"There is no experiment {number}: there are {len(numbers)}.")
+            number = numbers[number]
+        return self.under(experiment_number=number).records
+
+    def keepers(self, branch: RecordKeeper | str | None = None, /, **keys: Any) -> tuple[RecordKeeper, ...]:
+        """The topmost levels at which all conditions hold. Their data can be edited, at any time and by any process.
+
+        Args:
+            branch: A keeper, or the text of a lineage.
+            **keys: As for `under`.
+
+        Raises:
+            KeyError: No level has a key.
+        """
+        chosen = self.under(branch, **keys)
+        found: list[RecordKeeper] = []
+        for attempt in chosen._picked():
+            allowed = attempt.allowed(chosen._conditions, chosen._branches)
+            for level in attempt.levels:
+                if (allowed is None or level.id in allowed) and not (
+                    level.parent is not None
+                    and level.parent in attempt.levels
+                    and (allowed is None or level.parent in allowed)
+                ):
+                    found.append(self._keeper(attempt, level.id))
+        return tuple(found)
+
+    def _keeper(self, attempt: AttemptView, level: tuple[str, int]) -> RecordKeeper:
+        assert attempt.place is not None  # attempts on disk have a place
+        if level == attempt.root:
+            return open_experiments.get(attempt.place.id) or stored(attempt, self._path, self._options)
+        session = session_for(self._path, attempt, self._options)
+        chain = [attempt.levels.by_id[one] for one in attempt.levels.chain(level)]
+        return restore_chain(session, [(one.id, one.data, one.stamps) for one in chain])
+
+    def keeper(self, branch: RecordKeeper | str | None = None, /, **keys: Any) -> RecordKeeper:
+        """The one keeper that `keepers` gives.
+
+        Raises:
+            KeyError: There is none, or there are several; the message lists them.
+        """
+        found = self.keepers(branch, **keys)
+        if len(found) == 1:
+            return found[0]
+        wanted = ", ".join(f"{key}={value!r}" for key, value in keys.items()) or repr(branch)
+        if not found:
+            some = "; ".join(each.lineage for each in self.keepers()[:5])
+            raise UnknownKeyError(f"No keeper has {wanted}. Hint: there are {some or 'none yet'}.")
+        shown = "; ".join(keeper.lineage for keeper in found[:5])
+        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004
+        raise UnknownKeyError(
+            f"{len(found)} keepers have {wanted}: {shown}{more}. Hint: name more keys, for example experiment_number=..., "
+            "or take keepers(...)."
+        )
+
+    def __repr__(self) -> str:
+        """The path and what it is restricted to."""
+        parts = [repr(self._path)]
+        parts += [f"{key}={wanted!r}" for key, wanted in self._conditions]
+        parts += [branch.text or "a keeper" for branch in self._branches]
+        return f"<{type(self).__name__} {', '.join(parts)}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say what became of a name that went away.
+
+        Raises:
+            AttributeError: Always; this is only called for names that do not exist.
+        """
+        if name in _GONE:
+            raise RenamedError(f"{type(self).__name__}.{name} went away in release 2. {_GONE[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+
+class ExperimentCollection(CollectionView):
+    """All experiments of a study, in one folder.
+
+    Args:
+        path: The folder. It is made by the first experiment or note.
+        retries: Whether `new_experiment` takes a failed experiment's number again: "always", "same_info" (only when the
+            info is equal) or "never".
+        journal: How records are written: "mmap", "write" (one call per record, for file systems that refuse shared
+            maps), or "auto" to choose by the file system.
+        sync_interval: Seconds between two syncs to disk: what a power cut may cost.
+
+    Raises:
+        ValueError: The path is a file, a folder that holds something else, or of a newer version; an option is unknown.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        retries: str = claims.ALWAYS,
+        journal: str = "auto",
+        sync_interval: float = 1.0,
+        **gone: Any,
+    ) -> None:
+        for name in gone:
+            if name in ("quiet", "extension"):
+                what = "nothing is printed any more" if name == "quiet" else "a collection is a folder"
+                raise RenamedError(f"The argument {name}= went away in release 2: {what}. Hint: leave it out.")
+            raise TypeError(
+                f"ExperimentCollection has no argument {name!r}.{nearest(name, ['retries', 'journal', 'sync_interval'])}"
+            )
+        if retries not in claims.RETRIES:
+            raise InvalidCallError(
+                f"retries={retries!r} is unknown. Hint: it is one of {', '.join(map(repr, claims.RETRIES))}."
+            )
+        text = os.fsdecode(path)
+        try:
+            possible = bool(os.fsencode(text)) and "\0" not in text
+        except UnicodeEncodeError:
+            possible = False
+        if not possible:
+            raise NotACollectionError(f"{text!r} cannot be a path. Hint: use letters, digits and the like.")
+        super().__init__(os.path.abspath(text), Options(journal, sync_interval))  # noqa: PTH100
+        self.retries = retries
+        with storing("the collection cannot be read", self._path):
+            claims.check_collection(self._path)
+
+    def new_experiment(self, _info: Mapping[str, Any] | None = None, /, **info: Any) -> Experiment:
+        """Begin an experiment: claim its number, and note when it began.
+
+        Args:
+            _info: What it is about, as a mapping: data that all its records inherit.
+            **info: The same as keywords.
+
+        Raises:
+            TypeError, ValueError: A value cannot be stored.
+            StoreError: The folder cannot be written.
+        """
+        return Experiment.begin(self._path, checked(level_data(_info, info)), self.retries, self._options)
+
+    def resume_experiment(self, number: int = -1) -> Experiment:
+        """Reopen the last attempt of an experiment that is not running: its records stay, new ones follow.
+
+        Args:
+            number: The experiment's number; -1 for the last.
+
+        Raises:
+            IndexError: There is no such experiment.
+            ClosedError: All its attempts are running, or the last one is stale and must be closed first.
+        """
+        number = operator.index(number)
+        with storing("the collection cannot be read", self._path):
+            numbers = self._numbers()
+        if number < 0 and -number <= len(numbers):
+            number = numbers[number]
+        if number not in numbers:
+            raise UnknownIndexError(f"There is no experiment {number} to resume. Hint: there are {list(numbers)}.")
+        view = read_collection(self._path, [claim for claim in list_claims(self._path) if claim.number == number])
+        view.warn()
+        ended = [attempt for attempt in view.attempts if attempt.course and attempt.course.state != RUNNING]
+        if not ended:
+            raise ClosedError(
+                f"Experiment {number} is running. Hint: hand its keeper to other processes to record into it."
+            )
+        last = ended[-1]
+        if last.course is not None and last.course.state == STALE:
+            raise ClosedError(
+                f"Experiment {number} is stale: it may still be running on another host. "
+                "Hint: when it is not, collection.experiments[i].close(error='...') settles it."
+            )
+        return Experiment.resume(self._path, last, self._options)
+
+    @property
+    def open_experiments(self) -> tuple[Experiment, ...]:
+        """The experiments of this collection that this process began and has not closed."""
+        return tuple(one for one in open_experiments.values() if one._session.path == self._path)
+
+    def add_notes(self, _notes: Mapping[str, Any] | None = None, /, **notes: Any) -> None:
+        """Set data of the root level, which all records of the collection inherit.
+
+        Args:
+            _notes: The notes as a mapping.
+            **notes: The notes as keywords.
+
+        Raises:
+            TypeError, ValueError: A value cannot be stored.
+            StoreError: The folder cannot be written.
+        """
+        values = checked(level_data(_notes, notes))
+        with storing("the notes cannot be stored", self._path):
+            claims.make_collection(self._path)
+            folder = f"{self._path}/{layout.NOTES}"
+            files.make_folders(folder)
+            if not files.is_folder(folder):
+                raise NotACollectionError(f"{folder} is no folder but a link or file. Hint: remove it.")
+            session = Session(self._path, None, self._options, folder=folder)
+            try:
+                level = read_notes(View(), self._path)
+                root = restore(session, None, ROOT, level.data if level else {}, level.stamps if level else {})
+                root.update(values)
+                for other in list(sessions.values()):
+                    if other.path == self._path:
+                        other.notes = dict(root.data)
+            finally:
+                session.close("notes were added")
+
+    def sync(self) -> None:
+        """Return when all that this process added to this collection is on disk.
+
+        Raises:
+            StoreError: The disk failed.
+        """
+        for experiment in self.open_experiments:
+            experiment.sync()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The same collection in another process."""
+        return _collection, (self._path, self.retries, self._options.mode, self._options.sync_interval)
+
+
+def _collection(path: str, retries: str, journal: str, sync_interval: float) -> ExperimentCollection:
+    return ExperimentCollection(path, retries=retries, journal=journal, sync_interval=sync_interval)
+
+
+def _branch(branch: RecordKeeper | str) -> Branch:
+    if isinstance(branch, RecordKeeper):
+        return branch._branch()
+    if isinstance(branch, str):
+        return Branch(None, None, branch)
+    raise TypeError(
+        f"A branch is a keeper or the text of a lineage, and this is {branch!r}. Hint: under(model='model1')."
+    )
+
+
+def _begun(path: str, claim: layout.ClaimName) -> bool:
+    """Whether an attempt of a claim has begun: an empty one is no experiment."""
+    return any(list_units(place.folder)[0] for place in list_attempts(path, claim))

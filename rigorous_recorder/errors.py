@@ -1,0 +1,168 @@
+"""The errors and warnings of the recorder: each states a fact, the offending value and a hint.
+
+RecorderError
+├── UnstorableTypeError (TypeError)        a value of a type that cannot be recorded
+├── UnstorableValueError (ValueError)      a value that cannot be recorded, although its type can
+├── InvalidCallError (ValueError)          a call whose arguments do not fit together
+├── UnknownKeyError (KeyError)             a key that nothing has
+├── UnknownIndexError (IndexError)         a position that does not exist
+├── ClosedError (RuntimeError)             recording into something that was closed
+├── TreeError (ValueError)                 a keeper attached twice, or in a circle
+├── NotACollectionError (ValueError)       a path that is no collection of ours
+├── FormatError (ValueError)               a newer, foreign or damaged file
+├── StoreError (OSError)                   the disk refused
+├── HandleError (TypeError)                a keeper that cannot be handed to another process
+└── RenamedError (AttributeError)          a name of an earlier release that went away
+
+RecorderWarning (UserWarning)
+└── DamageWarning                          something on disk could not be read or trusted
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class RecorderError(Exception):
+    """The parent of every error that is ours. The message states the fact and, after it, a hint.
+
+    Attributes:
+        record: The record that was refused, where one was.
+    """
+
+    record: dict[Any, Any] | None = None
+
+
+class UnstorableTypeError(RecorderError, TypeError):
+    """A value whose type cannot be recorded.
+
+    Attributes:
+        key: The key under which the value stood, or None.
+    """
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class UnstorableValueError(RecorderError, ValueError):
+    """A value that cannot be recorded although its type can: an int beyond 64 bits, a lone surrogate.
+
+    Attributes:
+        key: The key under which the value stood, or None.
+    """
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class InvalidCallError(RecorderError, ValueError):
+    """A call whose arguments do not fit together. Nothing was stored."""
+
+
+class UnknownKeyError(RecorderError, KeyError):
+    """A key that nothing here has. Prints its sentence plainly, unlike the built-in KeyError."""
+
+    def __str__(self) -> str:
+        """The sentence itself, without the quotes that KeyError puts around it."""
+        return str(self.args[0]) if self.args else ""
+
+
+class UnknownIndexError(RecorderError, IndexError):
+    """A position that does not exist."""
+
+
+class ClosedError(RecorderError, RuntimeError):
+    """Something was to be recorded into an experiment or keeper that is closed. Nothing was stored."""
+
+
+class TreeError(RecorderError, ValueError):
+    """A keeper that would have two parents, or be its own ancestor."""
+
+
+class NotACollectionError(RecorderError, ValueError):
+    """The path is a file, or a folder that holds something else."""
+
+
+class FormatError(RecorderError, ValueError):
+    """A file of a newer version, of another program, or damaged beyond reading."""
+
+
+class StoreError(RecorderError, OSError):
+    """The operating system refused to store. What was recorded before is safe."""
+
+
+class HandleError(RecorderError, TypeError):
+    """A keeper that cannot be handed to another process."""
+
+
+class RenamedError(RecorderError, AttributeError):
+    """A name of an earlier release that went away; the message names its successor."""
+
+
+class RecorderWarning(UserWarning):
+    """The parent of every warning that is ours."""
+
+
+class DamageWarning(RecorderWarning):
+    """Something on disk could not be read, or could be read but not trusted; the message says what and how much."""
+
+
+_HERE: Final = os.path.dirname(__file__) + os.sep  # noqa: PTH120  (frames have texts, not paths)
+
+
+def warn(message: str, category: type[RecorderWarning] = RecorderWarning) -> None:
+    """Warn, pointing at the user's line: the nearest one outside of this package."""
+    level, frame = 2, sys._getframe(1)  # noqa: SLF001  (what `skip_file_prefixes` does from Python 3.12 on)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+@contextmanager
+def storing(what: str, path: str) -> Iterator[None]:
+    """Around a public call that touches the disk: its refusal comes out as a StoreError that says what could not be done."""
+    try:
+        yield
+    except RecorderError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            error.errno, f"{what}: {error.strerror or error}. Hint: {hint_for(error.errno)}", path
+        ) from error
+
+
+_HINTS: Final = {
+    errno.ENOSPC: "free space, and try again",
+    errno.EDQUOT: "free space in your quota, and try again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), or close experiments",
+    errno.ENFILE: "the machine has too many files open",
+    errno.ENOENT: "was the folder moved or removed?",
+    errno.EACCES: "may this user write there?",
+    errno.EPERM: "may this user write there?",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+def hint_for(number: int | None) -> str:
+    """What a user can do about an error of the operating system."""
+    return _HINTS.get(number or 0, "check the disk and the folder")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """A hint with the known names nearest to `name`, as a sentence that starts with a space, or nothing."""
+    from difflib import get_close_matches  # for the unlucky only
+
+    names = sorted(set(known))
+    close = get_close_matches(str(name), names, n=3, cutoff=0.5) or (names if len(names) <= 8 else [])  # noqa: PLR2004
+    return f" Hint: there is {', '.join(map(repr, close))}." if close else ""

@@ -1,0 +1,383 @@
+"""`Experiment`, a numbered attempt: a keeper that is its own context manager, and `Experiments`, all of them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
+
+from .errors import ClosedError, RecorderWarning, UnknownIndexError, storing, warn
+from .keeper import RecordKeeper
+from .reading import read_collection
+from .session import Session, sessions
+from .store import claim as claims
+from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, Course
+from .store.snapshot import AttemptPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from .reading import AttemptView
+    from .session import Options
+
+MAX_ERROR: Final = 2000
+"""Characters of an error's text that are kept: the end entry must fit into what a unit keeps free for it."""
+
+open_experiments: Final[dict[str, Experiment]] = {}
+"""The experiments that this process began and has not closed, by attempt id."""
+
+
+class Facts(NamedTuple):
+    """What was known of an attempt at one moment: its course and its number of records."""
+
+    course: Course | None
+    n_records: int
+
+
+class Experiment(RecordKeeper):
+    """One attempt at a numbered experiment.
+
+    `ExperimentCollection.new_experiment()` gives one that records; leaving its `with` block, or `close()`, ends it. Those
+    in `ExperimentCollection.experiments` tell what was known when they were read; their level data can be edited.
+    """
+
+    __slots__ = ("_began", "_facts")
+
+    _began: dict[str, Any] | None
+    """The automatic keys as they are while this process records it; None for one that was opened for reading."""
+    _facts: Facts | None
+    """What was known when it was read; None for one that was begun here."""
+
+    # ---- begin and end -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def begin(cls, path: str, info: dict[str, Any], retries: str, options: Options) -> Experiment:
+        """Claim a number and begin its attempt on disk."""
+        with storing("no experiment can be begun", path):
+            claims.make_collection(path)
+            notes = read_collection(path, claims=()).notes
+            claimed = claims.claim(path, info, retries)
+        place = AttemptPlace(claimed.claim, claimed.attempt, claimed.folder)
+        session = Session(path, place, options)
+        session.notes = notes
+        experiment = cls._of(session, info, {})
+        return experiment._start(claimed.claim.number, claimed.failures)
+
+    @classmethod
+    def resume(cls, path: str, view: AttemptView, options: Options) -> Experiment:
+        """Go on with an attempt that ended: a new begin in the same folder."""
+        assert view.place is not None  # attempts on disk have a place
+        assert view.course is not None  # checked by the collection
+        before = sessions.pop(view.place.id, None)
+        if before is not None:
+            before.close_editor()
+        root = view.levels.by_id.get(view.root)
+        data, stamps = (dict(root.data), dict(root.stamps)) if root else ({}, {})
+        session = Session(path, view.place, options)
+        session.notes = view.notes
+        experiment = cls._of(session, data, stamps)
+        return experiment._start(view.place.claim.number, view.begins[-1].failures, view.course.info)
+
+    @classmethod
+    def _of(cls, session: Session, data: dict[str, Any], stamps: dict[str, Any]) -> Experiment:
+        assert session.place is not None  # an experiment is on disk
+        experiment = cls.__new__(cls)
+        experiment._place(session, None, (session.place.id, 0), data, stamps)
+        experiment._facts = None
+        experiment._began = None
+        return experiment
+
+    @classmethod
+    def elsewhere(cls, session: Session, data: Mapping[str, Any], stamps: Mapping[str, Any]) -> Experiment:
+        """The experiment in a process that did not begin it, and to which one of its keepers was handed."""
+        return cls._of(session, dict(data), dict(stamps))
+
+    def _start(self, number: int, failures: int, info: Mapping[str, Any] | None = None) -> Experiment:
+        assert self._session.place is not None
+        self._began = {"experiment_number": number, "error_number": 0}
+        try:
+            open_experiments[self._session.place.id] = self
+            with storing("the experiment cannot be begun", self._session.path):
+                start = self._session.begin(number, failures, dict(self._data if info is None else info))
+            self._began["experiment_start_time"] = start
+            self._define()
+        except BaseException as error:
+            self._undo(error)
+            raise
+        return self
+
+    def _undo(self, error: BaseException) -> None:
+        """End what could not be begun; an attempt that has no file yet is no attempt, and gives its number back."""
+        assert self._session.place is not None
+        open_experiments.pop(self._session.place.id, None)
+        try:
+            if self._session.journal.path:
+                with contextlib.suppress(OSError):
+                    self._session.end(*_outcome(error))
+        finally:
+            with contextlib.suppress(OSError):  # the error that is on its way says it already
+                self._session.close("this experiment could not be begun")
+            claims.give_back(self._session.place.folder)
+
+    def __enter__(self) -> Self:
+        """The experiment itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it by how the block was left. The exception goes on as it came."""
+        if self._began is None or self._session.pid != os.getpid() or self._session.closed:
+            return  # it is not this process that began it: a forked child, or a worker
+        if error is None:
+            self._finish(None)
+            return
+        try:
+            self._finish(error)
+        except (OSError, RecorderWarning) as failure:
+            error.add_note(f"rigorous_recorder: {failure}")  # the user's exception leaves as it came
+
+    def close(self, error: BaseException | str | None = None) -> None:
+        """End the experiment, as finished or with an error. What another process began can be settled so as well.
+
+        Args:
+            error: What ended it; None when it finished well.
+
+        Raises:
+            ClosedError: This process closed it already.
+            StoreError: The disk refused; the records are as safe as they were.
+        """
+        assert self._session.place is not None  # an experiment is on disk
+        live = open_experiments.get(self._session.place.id)
+        if self._began is not None:
+            if self._session.closed and live is not None:
+                raise ClosedError(
+                    f"Experiment {self.number} was resumed. Hint: close the one that resume_experiment gave."
+                )
+            if self._session.closed:
+                if error is None and self._session.ended:
+                    return  # closing twice is no mistake
+                self._session.end(*_outcome(error))
+                return
+            self._finish(error)
+            return
+        if live is not None:
+            live.close(error)
+        else:
+            self._session.end(*_outcome(error))
+        self._facts = None
+
+    def _finish(self, error: BaseException | str | None, *, wait: bool = True) -> None:
+        assert self._session.place is not None
+        session = self._session
+        state, text = _outcome(error)
+        left = [*session.dropped, *(pending.waiting() for pending in session.left_pending())]
+        why = f"experiment {self.number} is closed. Hint: collection.resume_experiment({self.number}) reopens it"
+        with storing(f"experiment {self.number} could not be closed well, but its records are there", session.path):
+            try:
+                if os.getpid() == session.pid:
+                    session.end(state, text)
+            finally:
+                open_experiments.pop(session.place.id, None)  # type: ignore[union-attr]
+                session.close(why, wait=wait)
+        if left:
+            warn(
+                f"Experiment {self.number} was closed with values that were not committed: {left[0]!r}"
+                f"{f' and {len(left) - 1} more' if len(left) > 1 else ''}. Hint: commit_record() adds them."
+            )
+
+    # ---- facts -------------------------------------------------------------------------------------------------------
+
+    def _known(self) -> Facts:
+        """The facts as they were read, or, for one that was begun here, as they are now."""
+        if self._facts is not None:
+            return self._facts
+        view = self._view()
+        attempt = view.attempts[0] if view.attempts else None
+        return Facts(attempt.course, attempt.rows) if attempt else Facts(None, 0)
+
+    def _course(self) -> Course | None:
+        return self._known().course
+
+    def _automatic(self) -> dict[str, Any]:
+        notes = self._session.notes
+        if self._facts is None and self._began is not None and not self._session.closed:
+            return {**notes, **self._began}
+        course = self._course()
+        return {**notes, **({"experiment_number": self.number} if course is None else course.automatic(self.number))}
+
+    @property
+    def number(self) -> int:
+        """The experiment's number, from 1."""
+        assert self._session.place is not None
+        return self._session.place.claim.number
+
+    @property
+    def state(self) -> str:
+        """One of running, finished, failed, interrupted, killed, stale."""
+        if self._facts is None and self._began is not None and not self._session.closed:
+            return RUNNING
+        course = self._course()
+        return RUNNING if course is None else course.state
+
+    @property
+    def error_number(self) -> int:
+        """N for the n-th failed attempt in a row, else 0."""
+        course = self._course()
+        return 0 if course is None else course.error_number
+
+    @property
+    def had_error(self) -> bool | None:
+        """False when it finished well, True when it failed, was interrupted or killed; None while that is open."""
+        course = self._course()
+        return None if course is None else course.had_error
+
+    @property
+    def start_time(self) -> float | None:
+        """When it began, in seconds since the epoch."""
+        course = self._course()
+        return None if course is None else course.start
+
+    @property
+    def end_time(self) -> float | None:
+        """When it ended, in seconds since the epoch; None while it runs or is stale."""
+        course = self._course()
+        return None if course is None else course.end
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds that its runs took; None while it runs or is stale."""
+        course = self._course()
+        return None if course is None else course.duration
+
+    @property
+    def error(self) -> str | None:
+        """What ended it, as text; None when nothing did."""
+        course = self._course()
+        return None if course is None else course.error
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Its own data: what `new_experiment` was given, and what was set since."""
+        return dict(self.data)
+
+    @property
+    def n_records(self) -> int:
+        """Number of records of the attempt, of all processes."""
+        return self._known().n_records
+
+    def __repr__(self) -> str:
+        """Number, state, records and info."""
+        return f"<Experiment {self.number} {self.state}, {self.n_records} records, {self.info}>"
+
+
+def _outcome(error: BaseException | str | None) -> tuple[str, str | None]:
+    """State and text of how something ended."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return FINISHED, None
+    if isinstance(error, str):
+        return FAILED, _shortened(error)
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as failure:  # noqa: BLE001  (whatever it raises, the user's own exception must go on as it came)
+        text = f"its text raises {type(failure).__name__}"
+    return (INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED), _shortened(
+        f"{name}: {text}" if text else name
+    )
+
+
+def _shortened(text: str) -> str:
+    return text.encode(errors="replace")[:MAX_ERROR].decode(errors="ignore")
+
+
+def stored(view: AttemptView, path: str, options: Options) -> Experiment:
+    """An experiment as it was read."""
+    assert view.place is not None  # attempts on disk have a place
+    session = session_for(path, view, options)
+    root = view.levels.by_id.get(view.root)
+    experiment = Experiment.__new__(Experiment)
+    experiment._session = session
+    experiment._journal = session.journal
+    experiment._parent = None
+    experiment._level = view.root
+    experiment._data = dict(root.data) if root else {}
+    experiment._stamps = dict(root.stamps) if root else {}
+    experiment._pendings = None
+    experiment._defined = experiment.token = None
+    experiment.switch = b""
+    experiment._began = None
+    experiment._facts = Facts(view.course, view.rows)
+    return experiment
+
+
+def session_for(path: str, view: AttemptView, options: Options) -> Session:
+    """This process's session of an attempt: the one that records it, or one that only takes edits."""
+    place = view.place
+    assert place is not None  # attempts on disk have a place
+    session = sessions.get(place.id)
+    if session is None:
+        session = Session(path, place, options)
+        session.close(
+            f"experiment {place.claim.number} was opened for reading. "
+            f"Hint: collection.resume_experiment({place.claim.number}) records on"
+        )
+    session.notes = view.notes
+    return session
+
+
+class Experiments(Sequence[Experiment]):
+    """All attempts of a collection, by number and try, as they were when this was asked for."""
+
+    __slots__ = ("_experiments",)
+
+    def __init__(self, experiments: list[Experiment]) -> None:
+        self._experiments = experiments
+
+    def __len__(self) -> int:
+        """The number of attempts."""
+        return len(self._experiments)
+
+    @overload
+    def __getitem__(self, index: int) -> Experiment: ...
+    @overload
+    def __getitem__(self, index: slice) -> Experiments: ...
+    def __getitem__(self, index: int | slice) -> Experiment | Experiments:
+        """One attempt by its position (not its number), or a slice.
+
+        Raises:
+            IndexError: There is no such attempt.
+        """
+        if isinstance(index, slice):
+            return Experiments(self._experiments[index])
+        try:
+            return self._experiments[index]
+        except IndexError:
+            raise UnknownIndexError(f"There is no attempt {index}: there are {len(self)}.") from None
+
+    def __iter__(self) -> Iterator[Experiment]:
+        """The attempts in order."""
+        return iter(self._experiments)
+
+    def __repr__(self) -> str:
+        """One line per attempt."""
+        return "\n".join(map(repr, self._experiments)) or "<no experiments>"
+
+
+@atexit.register
+def _never_closed() -> None:
+    """Fail what is still open when the interpreter exits. Runs before the sessions are closed, being registered later."""
+    for experiment in list(open_experiments.values()):
+        if experiment._session.pid == os.getpid():
+            experiment._finish("never closed", wait=False)
+
+
+def _after_fork_in_child() -> None:
+    open_experiments.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

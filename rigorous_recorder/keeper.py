@@ -1,0 +1,501 @@
+"""`RecordKeeper`, which takes records that inherit the data of its level, and hands them out again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from .branches import Branch
+from .errors import HandleError, InvalidCallError, RecorderError, RenamedError, TreeError, storing
+from .node import Node, as_dict, level_data
+from .pending import PendingRecord, Pendings
+from .session import Session, sessions
+from .store import unit as u
+from .store.blocks import encode_block
+from .store.journal import GIL, LOCK
+from .values import REFUSALS, encode_record, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from .levels import LevelId, Stamp
+    from .reading import View
+    from .record import Record, Records
+
+_SHORT: Final = u.SHORT_MAX - u.SWITCH_SIZE
+
+RENAMED: Final = {
+    "swap_out": "Hint: use update(...) or keeper[key] = value; all records follow.",
+    "live_write_to": "Hint: every record is on disk when add_record returns; use ExperimentCollection(path).",
+    "all_records": "Hint: use .records.",
+    "local_data": "Hint: use .data.",
+    "number_of_records": "Hint: use len(keeper).",
+    "reload": "Hint: every access to .records reads the disk anew.",
+}
+"""Names of earlier releases that went away, and what to use instead."""
+
+
+class RecordKeeper(Node):
+    """A node of the tree. Holds its own data, which all records added at or below it inherit.
+
+    `RecordKeeper(**data)` is a root in memory, for use without a collection.
+
+    Args:
+        _data: Own data as a mapping.
+        **data: Own data as keywords.
+
+    Raises:
+        TypeError, ValueError: A value cannot be stored.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, _data: Mapping[str, Any] | None = None, /, **data: Any) -> None:
+        own = level_data(_data, data)
+        session = Session()
+        self._place(session, None, session.journal.new_level(), own, {})
+        self._define()
+
+    def sub_record_keeper(self, _data: Mapping[str, Any] | None = None, /, **data: Any) -> RecordKeeper:
+        """A new keeper below this one.
+
+        Args:
+            _data: Its own data as a mapping.
+            **data: Its own data as keywords.
+
+        Raises:
+            TypeError, ValueError: A value cannot be stored.
+            ClosedError: The experiment is closed.
+        """
+        own = level_data(_data, data)
+        child = RecordKeeper.__new__(RecordKeeper)
+        child._place(self._session, self, self._journal.new_level(), own, {})
+        child._define()
+        return child
+
+    def set_parent(self, keeper: RecordKeeper) -> RecordKeeper:
+        """Attach this keeper, which must have neither parent nor records, below another one. Gives this keeper.
+
+        Raises:
+            TreeError: It has a parent or records already, or would be its own ancestor.
+        """
+        if not isinstance(keeper, RecordKeeper):
+            raise TypeError(f"The parent of a keeper is a keeper, not {keeper!r}.")
+        if keeper._session is self._session:
+            what = "itself" if keeper is self else "one in its own tree"
+            raise TreeError(f"A keeper cannot be attached below {what}. Hint: sub_record_keeper(...) makes a child.")
+        if self._parent is not None or self._session.place is not None:
+            raise TreeError(
+                "This keeper has a parent already, and a keeper has one. Hint: sub_record_keeper(...) makes another."
+            )
+        if len(self):
+            raise TreeError(
+                f"This keeper has {len(self)} records already. Hint: attach a keeper before recording into it."
+            )
+        if keeper._journal.closed:
+            keeper._journal.make_room(1)  # says why
+        moved: list[RecordKeeper] = [self, *self._below()]
+        before = [(one, one._session, one._parent, one._level, one._stamps, one._pendings) for one in moved]
+        try:
+            for one in moved:
+                parent, pendings = keeper if one is self else one._parent, one._pendings
+                one._place(keeper._session, parent, keeper._journal.new_level(), one._data, {})
+                one._pendings = pendings
+            for one in moved:
+                one._define()
+        except BaseException:
+            for one, session, parent, level, stamps, pendings in before:
+                one._place(session, parent, level, one._data, stamps)
+                one._pendings = pendings
+            raise
+        for pending in before[0][1].left_pending():
+            keeper._session.register_pending(pending)
+        return self
+
+    def _below(self) -> list[RecordKeeper]:
+        """All keepers below this one, parents first."""
+        found: list[RecordKeeper] = []
+        for child in self.children:
+            found += [child, *child._below()]
+        return found
+
+    @property
+    def children(self) -> tuple[RecordKeeper, ...]:
+        """The keepers directly below, in the order in which they were made; also those that nobody holds any more."""
+        view = self._view()
+        return tuple(
+            self._session.keeper(level.id) or restore(self._session, self, level.id, level.data, level.stamps)
+            for attempt in view.attempts
+            for level in attempt.levels
+            if level.parent == self._level
+        )
+
+    # ---- records -----------------------------------------------------------------------------------------------------
+
+    def add_record(self, record: Mapping[str, Any] | None = None, /, **values: Any) -> None:
+        """Add one record: a dict, keywords, or both. It is safe from SIGKILL when this returns.
+
+        Values that are pending in this thread are included, and cleared.
+
+        Args:
+            record: The values as a mapping. It is not kept: changing it later changes nothing.
+            **values: More values, which win over those of `record`.
+
+        Raises:
+            TypeError, ValueError: A value cannot be stored; nothing of the record is, and the exception carries it as
+                `.record`.
+            ClosedError: The experiment is closed.
+            StoreError: The disk is full or failed. What was added before is safe.
+        """
+        if values or record.__class__ is not dict or self._pendings is not None:
+            record = self._combined(record, values)
+        try:
+            payload = encode_record(record)
+        except REFUSALS as error:
+            raise refusal(record, error) from error
+        journal = self._journal
+        size = len(payload)
+        while size <= _SHORT:
+            payload[0:0]
+            if journal.keeper is self:
+                # from here to `return` there is no call: nothing can come between (see store/journal.py)
+                p = journal.pos
+                e = p + 1 + size
+                if e <= journal.limit:
+                    journal.pos = e
+                    journal.map[p + 1 : e] = payload
+                    journal.map[p] = size
+                    return
+            elif self.token is journal.token:
+                p = journal.pos
+                e = p + 6 + size
+                if e <= journal.limit:
+                    journal.pos = e
+                    journal.keeper = self
+                    journal.map[p + 1 : e] = self.switch + payload
+                    journal.map[p] = size + 5
+                    return
+            if self._slow(record, payload, size + 6):
+                return
+        self._add_long(record, payload)
+
+    def _slow(self, record: Any, payload: bytes, size: int) -> bool:
+        """What an add does before it can be tried again, or in its place. Gives whether the record was added.
+
+        Raises:
+            RecorderError: It cannot be added; the error carries it as `.record`.
+        """
+        journal = self._journal
+        try:
+            if journal.locked:
+                journal.add_locked(self, record, payload)
+                return True
+            if journal.token is not None and self.token is not journal.token:
+                self.enter(record)
+            else:
+                journal.make_room(size)
+        except RecorderError as error:
+            error.record = dict(record)
+            raise
+        return False
+
+    def _add_long(self, record: Any, payload: bytes) -> None:
+        journal = self._journal
+        switched = u.pack_entry(u.LONG, b"\xce\0\0\0\0" + payload)[1:]
+        alone = u.pack_entry(u.LONG, payload)[1:]
+        size = len(switched)
+        while True:
+            body = switched[:4] + self.switch + payload
+            if self.token is journal.token:
+                alone[0:0]
+                # from here to `return` there is no call
+                p = journal.pos
+                if journal.keeper is self:
+                    e = p + size - 4
+                    if e <= journal.limit:
+                        journal.pos = e
+                        journal.map[p + 1 : e] = alone
+                        journal.map[p] = 240
+                        return
+                else:
+                    e = p + size + 1
+                    if e <= journal.limit:
+                        journal.pos = e
+                        journal.keeper = self
+                        journal.map[p + 1 : e] = body
+                        journal.map[p] = 240
+                        return
+            if self._slow(record, payload, size + 1):
+                return
+
+    def _combined(self, record: Any, values: dict[str, Any]) -> dict[Any, Any]:
+        """The pending values of this thread, the record and the keywords, in one dict."""
+        pendings = self._pendings
+        pending = getattr(pendings, "record", None) if pendings is not None else None
+        if pending is not None:
+            taken = pending.take()
+            if taken:
+                if record is None:
+                    return {**taken, **values}
+                return {**taken, **as_dict(record, taken), **values}
+        if record is None:
+            return values
+        if record.__class__ is dict and not values:
+            return record
+        return {**as_dict(record, values), **values}
+
+    def add_records(self, data: Any = None, /, **columns: Any) -> None:
+        """Add many records at once: all of them, or on an error none.
+
+        Args:
+            data: A frame (pandas, polars, Arrow), a dict of columns, or an iterable of dicts.
+            **columns: Columns: arrays, Series, lists, of equal lengths; scalars, text and bytes are repeated.
+
+        Raises:
+            ValueError: Lengths differ, or there are scalars alone.
+            TypeError, ValueError: A value cannot be stored.
+            ClosedError: The experiment is closed.
+            StoreError: The disk is full or failed.
+        """
+        kind, count, body = encode_block(data, columns)
+        if self._journal.closed:
+            self._journal.make_room(1)  # says why
+        if count == 0:
+            return
+        payload = u.BLOCK_PREFIX.pack(self._journal.local(self._level), count) + body
+        while True:
+            token = self._define_in(self._journal)
+            if self._journal.put(kind, payload, token):
+                return
+
+    @property
+    def pending_record(self) -> PendingRecord:
+        """The record that this thread is filling bit by bit; `commit_record()` adds it."""
+        try:
+            return self._pendings.record  # type: ignore[union-attr]
+        except AttributeError:
+            return self._new_pending()
+
+    def _new_pending(self) -> PendingRecord:
+        with LOCK:
+            if self._pendings is None:
+                self._pendings = Pendings()
+            self._pendings.record = PendingRecord(self)
+            self._session.register_pending(self._pendings.record)
+        return self._pendings.record
+
+    def forget_pending(self) -> None:
+        """Drop all pending values: those of a forked child are its parent's."""
+        self._pendings = None
+
+    def commit_record(
+        self,
+        record: Mapping[str, Any] | None = None,
+        /,
+        *,
+        additional_info: Mapping[str, Any] | None = None,
+        **values: Any,
+    ) -> None:
+        """Add the pending record of this thread, together with what is given, and clear it.
+
+        Args:
+            record: More values as a mapping.
+            additional_info: More values as a mapping, as in the originals.
+            **values: More values as keywords.
+
+        Raises:
+            As `add_record`; a refused record is cleared as well, and the exception carries it as `.record`.
+        """
+        if additional_info is not None:
+            given = {} if record is None else as_dict(record, values)
+            record = {**given, **as_dict(additional_info, {**given, **values})}
+        self.add_record(record, **values)
+
+    # ---- the later releases' names -----------------------------------------------------------------------------------
+
+    def push(self, record: Mapping[str, Any] | None = None, /, **values: Any) -> RecordKeeper:
+        """`add_record`, giving the keeper."""
+        self.add_record(record, **values)
+        return self
+
+    def add(self, record: Mapping[str, Any] | None = None, /, **values: Any) -> RecordKeeper:
+        """Put values into the pending record, giving the keeper."""
+        pending = self.pending_record
+        pending.update({**({} if record is None else as_dict(record, values)), **values})
+        return self
+
+    def commit(
+        self,
+        record: Mapping[str, Any] | None = None,
+        /,
+        *,
+        additional_info: Mapping[str, Any] | None = None,
+        **values: Any,
+    ) -> RecordKeeper:
+        """`commit_record`, giving the keeper."""
+        self.commit_record(record, additional_info=additional_info, **values)
+        return self
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def _view(self) -> View:
+        from .reading import read_attempt, read_collection, read_memory
+
+        if self._session.place is None:
+            return read_memory(self._session.journal.memory())
+        with storing("the records cannot be read", self._session.folder):
+            view = read_collection(self._session.path, claims=())
+            attempt = read_attempt(view, self._session.place)
+        if attempt.units:
+            view.attempts.append(attempt)
+        return view
+
+    @property
+    def records(self) -> Records:
+        """All records at or below this keeper, of all processes, as a lazy sequence fixed at this call."""
+        view = self._view()
+        view.warn()
+        return view.records(branches=[self._branch()])
+
+    def _branch(self) -> Branch:
+        place = self._session.place
+        return Branch(None if place is None else place.id, self._level, None)
+
+    def __len__(self) -> int:
+        """The number of records at or below this keeper."""
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        """The records at or below this keeper."""
+        return iter(self.records)
+
+    def __bool__(self) -> bool:
+        """Always true: a keeper without records is a keeper."""
+        return True
+
+    def sync(self) -> None:
+        """Return when all that this process added so far is on disk, safe from a power cut.
+
+        Raises:
+            StoreError: The disk failed.
+        """
+        with storing("the disk could not be reached", self._session.folder):
+            self._session.sync()
+
+    # ---- files and other processes -----------------------------------------------------------------------------------
+
+    def save_to(self, path: str | os.PathLike[str]) -> None:
+        """Write this tree in memory into one file, which `load_from` reads. An existing file is replaced, or kept on error.
+
+        Raises:
+            InvalidCallError: The keeper belongs to a collection, which is on disk already.
+            StoreError: The disk refused.
+        """
+        from .saved import save
+
+        if self._session.place is not None:
+            raise InvalidCallError("This keeper belongs to a collection, which saves by itself. Hint: copy its folder.")
+        save(os.fspath(path), self)
+
+    @staticmethod
+    def load_from(path: str | os.PathLike[str]) -> RecordKeeper:
+        """Read a tree that `save_to` wrote, into memory.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            FormatError: It is no such file, or damaged.
+        """
+        from .saved import load
+
+        return load(os.fspath(path))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A handle: in another process a keeper of the same level, which writes files of its own."""
+        session = self._session
+        if session.place is None:
+            raise HandleError(
+                "A keeper in memory cannot be handed to another process. "
+                "Hint: use one of ExperimentCollection(path).new_experiment(), or send the values back and add them here."
+            )
+        chain = [(keeper._level, keeper._data, keeper._stamps) for keeper in self._chain()]
+        options = (session.options.mode, session.options.sync_interval)
+        return _from_handle, (session.path, session.place, options, session.notes, session.closed, chain)
+
+    def __copy__(self) -> RecordKeeper:
+        """The keeper itself: a copy would be a second writer of the same level."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RecordKeeper:
+        """The keeper itself, as `__copy__`."""
+        return self
+
+    def __repr__(self) -> str:
+        """The class and the lineage."""
+        return f"<{type(self).__name__} {self.lineage or '(no data)'}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say what became of a name that went away.
+
+        Raises:
+            AttributeError: Always; this is only called for names that do not exist.
+        """
+        if name in RENAMED:
+            raise RenamedError(f"{type(self).__name__}.{name} went away in release 2. {RENAMED[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+
+if not GIL:  # without the GIL the lock-free section is none: every add takes the lock
+
+    def _add_record_locked(self: RecordKeeper, record: Any = None, /, **values: Any) -> None:
+        record = self._combined(record, values)
+        try:
+            payload = encode_record(record)
+        except REFUSALS as error:
+            raise refusal(record, error) from error
+        self._journal.add_locked(self, record, payload)
+
+    RecordKeeper.add_record = _add_record_locked  # type: ignore[method-assign]
+
+
+def restore(
+    session: Session, parent: RecordKeeper | None, level: LevelId, data: Mapping[str, Any], stamps: Mapping[str, Stamp]
+) -> RecordKeeper:
+    """A keeper of a level that exists already."""
+    keeper = RecordKeeper.__new__(RecordKeeper)
+    keeper._place(session, parent, level, dict(data), dict(stamps))
+    return keeper
+
+
+def restore_chain(
+    session: Session, chain: Iterable[tuple[LevelId, Mapping[str, Any], Mapping[str, Stamp]]]
+) -> RecordKeeper:
+    """The keeper at the lower end of a chain of levels given from the root down; living keepers are used."""
+    keeper: RecordKeeper | None = None
+    for level, data, stamps in chain:
+        living = session.keeper(level)
+        if living is None and keeper is None and session.place is not None:
+            from .experiment import Experiment  # which is made of keepers, and so comes after them
+
+            keeper = Experiment.elsewhere(session, data, stamps)
+        elif living is None:
+            keeper = restore(session, keeper, level, data, stamps)
+        else:
+            living.learn(data, stamps)
+            keeper = living
+    assert keeper is not None  # a chain has at least its root
+    return keeper
+
+
+def _from_handle(
+    path: str, place: Any, options: tuple[str, float], notes: dict[str, Any], closed: str, chain: list[Any]
+) -> RecordKeeper:
+    """What a pickled keeper becomes: itself in the process that it came from, else a writer of its own."""
+    from .session import Options
+
+    session = sessions.get(place.id)
+    if session is None:
+        session = Session(path, place, Options(*options))
+        session.notes = notes
+        if closed:
+            session.close(closed)
+    return restore_chain(session, chain)

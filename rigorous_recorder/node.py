@@ -1,0 +1,331 @@
+"""`Node`, a keeper as a node of the tree: its place, its level's data, and their entries in the journal. No records."""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from . import session as sessions_module
+from .errors import InvalidCallError, UnknownKeyError, nearest, storing
+from .levels import AUTOMATIC, UNEDITED, fingerprint, merge, pack_edit, pack_level
+from .lineage import lineage_text
+from .pending import PendingRecord
+from .store import unit as u
+from .store.journal import LOCK
+from .values import REFUSALS, SCALARS, copied, encode_exact, encode_record, frozen, refusal, text_keys, type_note
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .keeper import RecordKeeper
+    from .levels import LevelId, Stamp
+    from .pending import Pendings
+    from .session import Session
+    from .store.journal import Journal
+
+_AUTOMATIC: Final = frozenset(AUTOMATIC)
+_MISSING: Final = object()
+
+
+class Node:
+    """A node of the tree: knows its parent, holds its level's own data, and writes both into the journal."""
+
+    __slots__ = (
+        "__weakref__",
+        "_data",
+        "_defined",
+        "_journal",
+        "_level",
+        "_local",
+        "_parent",
+        "_pendings",
+        "_session",
+        "_stamps",
+        "switch",
+        "token",
+    )
+
+    def _place(
+        self,
+        session: Session,
+        parent: RecordKeeper | None,
+        level: LevelId,
+        data: dict[str, Any],
+        stamps: dict[str, Stamp],
+    ) -> None:
+        self._session = session
+        self._journal: Journal = session.journal
+        self._parent = parent
+        self._level = level
+        self._data = data
+        self._stamps = stamps
+        self._pendings: Pendings | None = None
+        self._local = 0  # the level's number in the unit that defines it, whose token is `_defined`
+        self._defined: object = None
+        self.token: object = None
+        self.switch = b""
+        session.keepers[level] = weakref.ref(self)
+        if len(session.keepers) > session.prune_at:
+            session.prune()
+
+    # ---- the tree ----------------------------------------------------------------------------------------------------
+
+    @property
+    def parent(self) -> RecordKeeper | None:
+        """The keeper above, None for a root."""
+        return self._parent
+
+    # ---- level data --------------------------------------------------------------------------------------------------
+
+    def _chain(self) -> list[Node]:
+        chain: list[Node] = []
+        keeper: Node | None = self
+        while keeper is not None:
+            chain.append(keeper)
+            keeper = keeper._parent
+        return chain[::-1]
+
+    def _automatic(self) -> dict[str, Any]:
+        """The notes and automatic keys that stand above a tree, as far as they are known here."""
+        session = self._session
+        return (
+            session.notes
+            if session.place is None
+            else {**session.notes, "experiment_number": session.place.claim.number}
+        )
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Own keys, as a read-only mapping of copies."""
+        return MappingProxyType(merge([self._data]))
+
+    @property
+    def merged(self) -> dict[str, Any]:
+        """Own and inherited keys, the nearest winning, as a dict of copies."""
+        chain = self._chain()
+        return {**chain[0]._automatic(), **merge(keeper._data for keeper in chain)}
+
+    @property
+    def lineage(self) -> str:
+        """The text of the levels from the root down: `experiment_number=1,lr=0.1/model=model1`."""
+        datas = [dict(keeper._data) for keeper in self._chain()]
+        place = self._session.place
+        if place is not None:
+            datas[0] = {"experiment_number": place.claim.number, **datas[0]}
+        return lineage_text([self._session.notes, *datas] if self._session.notes else datas)
+
+    @property
+    def fingerprint(self) -> str:
+        """The super-hash of own and inherited data less the automatic keys: equal data, equal fingerprint, anywhere."""
+        return fingerprint(self.merged)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The nearest value of a key, own or inherited, or `default`."""
+        keeper: Node | None = self
+        while keeper is not None:
+            if key in keeper._data:
+                return copied(keeper._data[key])
+            if keeper._parent is None:
+                return keeper._automatic().get(key, default)
+            keeper = keeper._parent
+        return default
+
+    def __getitem__(self, key: object) -> Any:
+        """The nearest value of a key, own or inherited, as a copy.
+
+        Raises:
+            KeyError: No level has it.
+        """
+        if isinstance(key, slice) or (hasattr(key, "__index__") and not isinstance(key, bool)):
+            raise UnknownKeyError(f"A keeper has keys, not positions. Hint: keeper.records[{_index_text(key)}].")
+        value = self.get(key, _MISSING) if isinstance(key, str) else _MISSING
+        if value is _MISSING:
+            raise UnknownKeyError(f"No level of this keeper has the key {key!r}.{nearest(key, self.merged)}")
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a key is own or inherited.
+
+        Raises:
+            TypeError: It is a record rather than a key.
+        """
+        if isinstance(key, dict):
+            raise TypeError("`in` asks a keeper for a key, and this is a record. Hint: record in keeper.records.")
+        return isinstance(key, str) and self.get(key, _MISSING) is not _MISSING
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Set an own key; all records at or below follow."""
+        self.update({key: value})
+
+    def update(self, _data: Mapping[str, Any] | None = None, /, **data: Any) -> None:
+        """Set own keys; all records at or below follow, in every later reading.
+
+        Raises:
+            TypeError, ValueError: A value cannot be stored, or a key is automatic. Nothing is changed then.
+        """
+        values = checked(level_data(_data, data))
+        if values:
+            self._edit(values, [])
+
+    def __delitem__(self, key: str) -> None:
+        """Delete an own key.
+
+        Raises:
+            KeyError: It is not an own key.
+        """
+        if key not in self._data:
+            hint = (
+                " Hint: it is inherited; delete it where it was set." if self.get(key, _MISSING) is not _MISSING else ""
+            )
+            raise UnknownKeyError(f"This keeper has no own key {key!r}.{hint or nearest(key, self._data)}")
+        self._edit({}, [key])
+
+    def _edit(self, values: dict[str, Any], deleted: list[str]) -> None:
+        session = self._session
+        with storing("the edit cannot be stored", session.folder), sessions_module.EDITING:
+            journal = session.edit_journal()
+            with LOCK:
+                seen = max((self._stamps.get(key, UNEDITED).version for key in (*values, *deleted)), default=0)
+                stamp = session.stamp(journal, seen)
+                payload = pack_edit(journal.local(self._level), stamp, values, deleted)
+                while not journal.put(u.EDIT, payload, self._define_in(journal)):
+                    continue
+                self._data = {key: value for key, value in {**self._data, **values}.items() if key not in deleted}
+                self._stamps = {**self._stamps, **dict.fromkeys((*values, *deleted), stamp)}
+            if journal is not self._journal:
+                journal.sync()
+
+    def learn(self, data: Mapping[str, Any], stamps: Mapping[str, Stamp]) -> None:
+        """Take over what others have set since, as it was read: per key the higher stamp counts."""
+        with LOCK:
+            for key, stamp in stamps.items():
+                if stamp > self._stamps.get(key, UNEDITED):
+                    self._stamps = {**self._stamps, key: stamp}
+                    self._data = {name: value for name, value in self._data.items() if name != key}
+                    if key in data:
+                        self._data[key] = data[key]
+
+    # ---- writing levels ----------------------------------------------------------------------------------------------
+
+    def _define(self) -> None:
+        journal, parent = self._journal, self._parent
+        token = journal.token
+        if (
+            token is None
+            or parent is None
+            or parent._defined is not token
+            or not self._put_level(journal, token, parent._local)
+        ):
+            self._define_in(journal)
+
+    def _put_level(self, journal: Journal, token: object, parent: int | None) -> int | None:
+        """Put this level's entry into the unit of that token; gives its local number, or None when that unit is full."""
+        level = self._level
+        local = level[1] if level[0] == journal.writer else journal.local(level)
+        try:
+            payload = pack_level(local, level, parent, self._data, self._stamps, journal.writer)
+        except REFUSALS as error:
+            raise refusal(self._data, error) from error
+        if not journal.put(u.LEVEL, payload, token):
+            return None
+        if journal is self._journal:
+            self._local = local
+            self._defined = token
+            self.switch = b"\xce" + local.to_bytes(4, "big")
+        return local
+
+    def _define_in(self, journal: Journal) -> object:
+        """See to it that the journal's current unit defines this level and those above it. Gives the unit's token."""
+        while True:
+            token = journal.token
+            if token is None:
+                journal.make_room(1)
+                continue
+            if journal is self._journal and self._defined is token:
+                return token
+            above: int | None = None
+            for keeper in self._chain():
+                if journal is self._journal and keeper._defined is token:
+                    above = keeper._local
+                    continue
+                above = keeper._put_level(journal, token, above)
+                if above is None:
+                    break  # another unit: it has to define the levels above first
+            else:
+                return token
+
+    def enter(self, record: Mapping[Any, Any]) -> None:
+        """Before the first record in a unit: define the level there, and note which of the record's values are times."""
+        journal = self._journal
+        while True:
+            token = self._define_in(journal)
+            note = type_note(record)
+            if not note or journal.put(u.NOTE, encode_record([journal.local(self._level), note]), token):
+                break
+        self.token = token
+
+
+def level_data(given: Mapping[str, Any] | None, data: dict[str, Any]) -> dict[str, Any]:
+    """Level data as it is kept: text keys, values as they will come back.
+
+    Raises:
+        TypeError, ValueError: A value cannot be stored, or a key is automatic.
+    """
+    if given is not None:
+        data = {**as_dict(given, data), **data}
+    for key, value in data.items():
+        if value.__class__ not in SCALARS or key in _AUTOMATIC or key.__class__ is not str:
+            return _level_data(data)
+    return data
+
+
+def checked(data: dict[str, Any]) -> dict[str, Any]:
+    """Level data that can be written: a scalar may still be an int beyond 64 bits.
+
+    Raises:
+        ValueError: A value cannot be stored.
+    """
+    try:
+        encode_exact(data)
+    except REFUSALS as error:
+        raise refusal(data, error) from error
+    return data
+
+
+def _level_data(data: dict[Any, Any]) -> dict[str, Any]:
+    frozen_data: dict[str, Any] = {}
+    for name, value in text_keys(data).items():
+        if name in _AUTOMATIC:
+            raise InvalidCallError(
+                f"{name!r} is set by the collection itself and cannot be level data. Hint: choose another key."
+            )
+        try:
+            frozen_data[name] = frozen(value)
+        except REFUSALS as error:
+            refused = refusal({name: value}, error)
+            refused.record = data
+            raise refused from error
+    return frozen_data
+
+
+def as_dict(record: Any, rest: Mapping[str, Any]) -> dict[Any, Any]:
+    """A record that was given as some mapping, as a dict.
+
+    Raises:
+        TypeError: It is no mapping; the exception carries the rest of the record as `.record`.
+    """
+    if isinstance(record, PendingRecord):
+        return record.waiting()
+    if hasattr(record, "keys") and hasattr(record, "__getitem__"):
+        return dict(record)
+    error = refusal(record, TypeError())
+    error.record = dict(rest)
+    raise error
+
+
+def _index_text(key: Any) -> str:
+    if not isinstance(key, slice):
+        return str(operator.index(key))
+    return ":".join("" if part is None else str(part) for part in (key.start, key.stop))

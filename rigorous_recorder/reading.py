@@ -1,0 +1,415 @@
+"""Reading: what a collection, an experiment or a tree in memory holds at one moment, put together from its units."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from .branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Branch, Condition, pick, under_text, wants_none
+from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, warn
+from .levels import AUTOMATIC, ROOT, LevelEntry, LevelId, Levels, unpack_edit, unpack_level
+from .lineage import lineage_text
+from .record import Record, Records, merge_columns, merge_records
+from .store import attempt as attempts
+from .store import layout, machine
+from .store import unit as u
+from .store.snapshot import AttemptPlace, UnitPlace, list_attempts, list_claims, list_units, open_unit
+from .store.source import LogSource
+from .values import copied
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from .levels import Level
+    from .store.attempt import Begin, Course, End
+    from .store.replay import Finding
+    from .store.source import UnitSource
+
+KEEP: Final = 1 << 20
+"""A log of at most so many bytes is kept in memory after it was read; a larger one is read again when it is needed."""
+
+
+CHUNK: Final = 8192
+"""Rows that an iteration reads at a time."""
+FEW: Final = 64
+"""Rows up to which single dicts are made faster than columns are read."""
+
+
+_recent: Final[weakref.WeakKeyDictionary[UnitPart, UnitSource]] = weakref.WeakKeyDictionary()
+"""The unit that was read last, with its columns in memory: one, so that memory stays bounded."""
+
+
+class UnitPart:
+    """The rows of one unit, or those of them whose level is allowed."""
+
+    __slots__ = ("__weakref__", "_allowed", "_asked", "_attempt", "_locals", "_place", "_positions", "_rows", "_source")
+
+    def __init__(self, attempt: AttemptView, unit: UnitView, allowed: set[LevelId] | None) -> None:
+        self._attempt = attempt
+        self._place = unit.place
+        self._source = unit.source
+        self._rows = unit.rows
+        self._locals = unit.locals
+        self._allowed = None if allowed is None or allowed.issuperset(unit.locals.values()) else allowed
+        self._positions: Sequence[int] | None = None
+        self._asked = 0
+
+    def source(self) -> UnitSource:
+        """The unit, read again where it is now unless it was small enough to keep."""
+        if self._source is not None:
+            return self._source
+        assert self._place is not None  # only units with a place are let go of
+        source = open_unit(self._place)
+        if source is None:
+            raise RecorderError(
+                f"{self._place.path} was there and is gone. Hint: was the collection moved or cleaned up?"
+            )
+        return source
+
+    def positions(self, source: UnitSource) -> Sequence[int]:
+        """The allowed rows."""
+        if self._allowed is None:
+            return range(self._rows)
+        if self._positions is None:
+            wanted = {local for local, level in self._locals.items() if level in self._allowed}
+            levels = source.levels()
+            self._positions = [row for row in range(self._rows) if int(levels[row]) in wanted]
+        return self._positions
+
+    def __len__(self) -> int:
+        """How many rows are allowed; levels decide alone where they can."""
+        if self._allowed is None:
+            return self._rows
+        if self._allowed.isdisjoint(self._locals.values()):
+            return 0
+        return len(self._positions) if self._positions is not None else len(self.positions(self.source()))
+
+    def chunks(self, start: int, stop: int) -> Iterator[Iterator[Record]]:
+        """The allowed rows from `start` to before `stop`, merged with what they inherit, some thousand at a time."""
+        source = _recent.get(self)
+        if source is None:
+            source = self.source()
+            self._asked += 1
+            if stop - start >= CHUNK or self._asked > 1:  # who asks for a second row will ask for more
+                source = source.loaded()
+                _recent.clear()
+                _recent[self] = source
+        levels = source.levels()
+        for low in range(start, stop, CHUNK):
+            yield self._chunk(source, levels, low, min(low + CHUNK, stop))
+
+    def _chunk(self, source: UnitSource, levels: Sequence[int], start: int, stop: int) -> Iterator[Record]:
+        whole = self._allowed is None
+        rows = range(start, stop) if whole else self.positions(source)[start:stop]
+        part = levels[start:stop] if whole else [levels[row] for row in rows]
+        locals_ = part.tolist() if hasattr(part, "tolist") else [int(level) for level in part]
+        inherited = {level: self._attempt.inherited(self._locals.get(level)) for level in set(locals_)}
+        bases = {level: base for level, (base, _) in inherited.items()}
+        columns = source.columns(start, stop) if whole and stop - start > FEW else None
+        if columns is not None:
+            merged = merge_columns(locals_, bases, *columns)
+        else:
+            merged = merge_records(locals_, bases, source.records(start, stop) if whole else _gather(source, rows))
+        if not any(shared for _, shared in inherited.values()):
+            return merged
+        return self._with_copies(merged, locals_, inherited)
+
+    def _with_copies(
+        self, merged: Iterator[Record], levels: list[int], inherited: dict[int, tuple[dict[str, Any], tuple[str, ...]]]
+    ) -> Iterator[Record]:
+        """Each record with values of its own where what it inherits could be changed: lists, dicts, sets."""
+        for level, record in zip(levels, merged, strict=True):
+            base, shared = inherited[level]
+            for key in shared:
+                if record[key] is base[key]:
+                    record[key] = copied(base[key])
+            yield record
+
+
+def _gather(source: UnitSource, rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Some rows of a unit, read in one stretch where they lie close together."""
+    if not len(rows):
+        return []
+    first, last = rows[0], rows[-1] + 1
+    if last - first <= 4 * len(rows) + 64:
+        stretch = source.records(first, last)
+        return [stretch[row - first] for row in rows]
+    return [source.records(row, row + 1)[0] for row in rows]
+
+
+class UnitView(NamedTuple):
+    """One unit as it was read: where it is, its content if that is kept, its rows, and its local level numbers."""
+
+    place: UnitPlace | None
+    source: UnitSource | None
+    header: u.Header
+    rows: int
+    locals: dict[int, LevelId]
+
+    def sample(self) -> list[dict[str, Any]]:
+        """Some records, own keys only."""
+        source = self.source if self.source is not None or self.place is None else open_unit(self.place)
+        return [] if source is None else source.records(0, min(self.rows, 100))
+
+
+class AttemptView:
+    """One attempt (or tree in memory) at one moment: its levels, its course, its units in order."""
+
+    def __init__(self, place: AttemptPlace | None, notes: dict[str, Any]) -> None:
+        self.place = place
+        self.notes = notes
+        self.levels = Levels()
+        self.units: list[UnitView] = []
+        self.course: Course | None = None
+        self.automatic: dict[str, Any] = {}
+        self.begins: list[Begin] = []
+        self.ends: list[End] = []
+        self.heartbeats: dict[str, float] = {}
+        self._inherited: dict[LevelId | None, tuple[dict[str, Any], tuple[str, ...]]] = {}
+
+    @property
+    def root(self) -> LevelId:
+        """The id of the topmost level."""
+        return (self.place.id, 0) if self.place else next(iter(self.levels.by_id), ROOT)
+
+    @property
+    def rows(self) -> int:
+        """Number of records."""
+        return sum(unit.rows for unit in self.units)
+
+    def inherited(self, level: LevelId | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What a record of this level inherits, and the keys of it whose values each record needs a copy of.
+
+        Of an unknown level (its definition is lost) it is what stands above all levels.
+        """
+        known = self._inherited.get(level)
+        if known is None:
+            merged = {**self.notes, **self.automatic, **(self.levels.merged(level) if level is not None else {})}
+            known = merged, tuple(key for key, value in merged.items() if value.__class__ in (list, dict, set, tuple))
+            self._inherited[level] = known
+        return known
+
+    def lineage(self, level: LevelId) -> list[dict[str, Any]]:
+        """The data per level from the root down, of the automatic keys only the experiment's number."""
+        datas = [dict(data) for data in self.levels.datas(level)]
+        if self.place is not None and datas:
+            datas[0] = {"experiment_number": self.place.claim.number, **datas[0]}
+        return [self.notes, *datas] if self.notes else datas
+
+    def above(self) -> list[dict[str, Any]]:
+        """Data that conditions see and that stands in no level of the attempt."""
+        known = {ATTEMPT_KEY: self.place.id[:ATTEMPT_DIGITS]} if self.place else {}
+        return [self.notes, self.automatic, known]
+
+    def settle(self, now: float) -> None:
+        """Find out the course from the begins and ends that were read."""
+        if self.begins:
+            self.course = attempts.course(self.begins, self.ends, self.heartbeats, now, attempts.SILENCE)
+            assert self.place is not None  # only attempts on disk have begins
+            self.automatic = self.course.automatic(self.place.claim.number)
+        elif self.place is not None:
+            self.automatic = {"experiment_number": self.place.claim.number}
+
+    def allowed(self, conditions: Iterable[Condition], branches: Iterable[Branch]) -> set[LevelId] | None:
+        """The levels that all conditions and branches pick; None for all."""
+        picked: set[LevelId] | None = None
+        conditions = list(conditions)
+        if conditions:
+            picked = pick(self.levels, self.above(), conditions)
+        for branch in branches:
+            chosen = self._branch(branch)
+            picked = chosen if picked is None else picked & chosen
+        return picked
+
+    def _branch(self, branch: Branch) -> set[LevelId]:
+        if branch.text is not None:
+            lineages = {level.id: self.lineage(level.id) for level in self.levels}
+            found = under_text({level: lineage_text(datas) for level, datas in lineages.items()}, branch.text)
+            if self.notes and not found:  # the text of a keeper that did not know of the notes
+                found = under_text({level: lineage_text(datas[1:]) for level, datas in lineages.items()}, branch.text)
+            return found
+        if branch.level is None or (self.place is not None and branch.attempt not in (None, self.place.id)):
+            return set()
+        return self.levels.below([branch.level])
+
+
+class View:
+    """A collection (or one attempt, or a tree in memory) at one moment."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, Any] = {}
+        self.attempts: list[AttemptView] = []
+        self.damage: list[str] = []
+        self._notes_units: list[UnitView] = []
+
+    def warn(self) -> None:
+        """Say once what was damaged."""
+        if self.damage:
+            more = f" And {len(self.damage) - 3} more like this." if len(self.damage) > 3 else ""  # noqa: PLR2004
+            warn(" ".join(self.damage[:3]) + more, DamageWarning)
+
+    def records(self, conditions: Sequence[Condition] = (), branches: Sequence[Branch] = ()) -> Records:
+        """The records that conditions and branches pick, in order."""
+        self.check_keys(conditions)
+        return Records(
+            UnitPart(attempt, unit, allowed)
+            for attempt in self.attempts
+            for allowed in [attempt.allowed(conditions, branches)]
+            for unit in attempt.units
+        )
+
+    def check_keys(self, conditions: Sequence[Condition]) -> None:
+        """See to it that some level has each key.
+
+        Raises:
+            UnknownKeyError: None has it; the message names the nearest, or says that it is a record's own key.
+        """
+        wanted = [condition.key for condition in conditions if not wants_none(condition.wanted)]
+        if not wanted or not self.attempts:
+            return
+        known = {ATTEMPT_KEY, *self.notes, *AUTOMATIC}
+        for attempt in self.attempts:
+            for level in attempt.levels:
+                known.update(level.data)
+        for key in wanted:
+            if key not in known:
+                if any(key in own for attempt in self.attempts for unit in attempt.units for own in unit.sample()):
+                    raise UnknownKeyError(
+                        f"{key!r} is a key of the records themselves, and of no level above them. "
+                        f"Hint: under picks branches; pick values as [r for r in records if r[{key!r}] == ...]."
+                    )
+                raise UnknownKeyError(f"No level has the key {key!r}.{nearest(key, known)}")
+
+
+# ---- from disk ---------------------------------------------------------------------------------------------------
+
+
+def read_collection(path: str, claims: Iterable[layout.ClaimName] | None = None) -> View:
+    """Read what a collection holds now, or only some of its claims. Writes nothing."""
+    view = View()
+    root = read_notes(view, path)
+    view.notes = {} if root is None else root.data
+    for claim in list_claims(path) if claims is None else claims:
+        for place in list_attempts(path, claim):
+            attempt = read_attempt(view, place)
+            if attempt.units:
+                view.attempts.append(attempt)
+    return view
+
+
+def read_notes(view: View, path: str) -> Level | None:
+    """The root level of a collection, None where nothing was ever noted. Damage goes into the view."""
+    notes = AttemptView(None, {})
+    _read_units(view, notes, list_units(f"{path}/{layout.NOTES}")[0])
+    return notes.levels.by_id.get(ROOT)
+
+
+def read_attempt(view: View, place: AttemptPlace) -> AttemptView:
+    """Read one attempt of a collection whose notes are those of the view."""
+    attempt = AttemptView(place, view.notes)
+    _read_units(view, attempt, list_units(place.folder)[0])
+    attempt.settle(time.time())
+    return attempt
+
+
+def _read_units(view: View, attempt: AttemptView, places: Iterable[UnitPlace]) -> None:
+    units: list[tuple[UnitPlace, UnitSource]] = []
+    for place in places:
+        try:
+            source = open_unit(place)
+        except (RecorderError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, RecorderError):
+                view.damage.append(f"{place.path} cannot be read: {error.strerror or error}.")
+            else:
+                view.damage.append(str(error))
+            continue
+        if source is None:
+            view.damage.append(f"{place.path} was listed and is gone.")
+            continue
+        units.append((place, source))
+        _note_damage(view, place, source)
+    _note_gaps(view, [place for place, _ in units])
+    for place, source in units:
+        writer = source.header.writer
+        seen = attempts.heartbeat(place, source.header)
+        attempt.heartbeats[writer] = max(attempt.heartbeats.get(writer, 0.0), seen)
+    _put_together(view, attempt, units)
+
+
+def _note_damage(view: View, place: UnitPlace, source: UnitSource) -> None:
+    for finding in source.findings:
+        view.damage.append(f"{place.path}: {_sentence(finding)}.")
+    header = source.header
+    if source.unverified and not machine.same_boot(header.boot, header.host) and not _alive(header, place):
+        view.damage.append(
+            f"{place.path}: {source.unverified} entries were added after the last checksum, before the machine went down; "
+            "they are read, unverified."
+        )
+
+
+def _alive(header: u.Header, place: UnitPlace) -> bool:
+    who = machine.Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
+    alive = machine.lives(who)
+    if alive is None:
+        return time.time() - attempts.heartbeat(place, header) < attempts.SILENCE
+    return alive
+
+
+def _sentence(finding: Finding) -> str:
+    return f"bytes {finding.start} to {finding.stop} are {finding.kind}: {finding.sentence}"
+
+
+def _note_gaps(view: View, places: list[UnitPlace]) -> None:
+    numbers: dict[str, list[int]] = {}
+    for place in places:
+        numbers.setdefault(f"{place.folder}/{place.name.writer}", []).append(place.name.n)
+    for writer, present in numbers.items():
+        missing = sorted(set(range(1, max(present) + 1)) - set(present))
+        if missing:
+            view.damage.append(f"{writer}: the units {missing} are lost.")
+
+
+def _put_together(view: View, attempt: AttemptView, units: Iterable[tuple[UnitPlace | None, UnitSource]]) -> None:
+    """Merge what all units say of levels, then their edits, and put the units in order: writer by start, then number."""
+    units = sorted(units, key=lambda pair: (pair[1].header.start, pair[1].header.writer, pair[1].header.n))
+    edits = []
+    for place, source in units:
+        header = source.header
+        locals_: dict[int, LevelId] = {}
+        defined: list[LevelEntry] = []
+        for event in source.events:
+            try:
+                if event.kind == u.LEVEL:
+                    entry = unpack_level(event.payload, header.writer)
+                    locals_[entry.local] = entry.level
+                    defined.append(entry)
+                elif event.kind == u.EDIT:
+                    edits.append((locals_, unpack_edit(event.payload, header.writer)))
+            except ValueError as error:
+                where = place.path if place is not None else "a tree in memory"
+                view.damage.append(f"{where}: the {u.KINDS[event.kind]} entry before row {event.row} is lost: {error}.")
+        for entry in defined:  # parents are looked up when the whole unit was read, in whatever order it has them
+            parent = None if entry.parent is None else locals_.get(entry.parent)
+            attempt.levels.define(entry.level, parent, entry.data, entry.stamps)
+        attempts.read_begin_end(
+            header, ((event.kind, event.payload) for event in source.events), attempt.begins, attempt.ends
+        )
+        keep = place is None or not isinstance(source, LogSource) or source.rows == 0 or len(source.data) <= KEEP
+        attempt.units.append(UnitView(place, source if keep else None, header, source.rows, locals_))
+    for locals_, edit in edits:
+        level = locals_.get(edit.local)
+        if level is not None:
+            attempt.levels.edit(level, edit.stamp, edit.values, edit.deleted)
+
+
+# ---- from memory -------------------------------------------------------------------------------------------------
+
+
+def read_memory(units: Iterable[bytes]) -> View:
+    """Read a tree in memory, given as the bytes of its units."""
+    view = View()
+    attempt = AttemptView(None, {})
+    _put_together(view, attempt, [(None, LogSource(data)) for data in units])
+    view.attempts.append(attempt)
+    return view

@@ -1,0 +1,281 @@
+"""A session: one tree as this process records it, that is its journal, its keepers, and how it comes to its end."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from .errors import ClosedError, InvalidCallError, warn
+from .levels import LevelId, Stamp
+from .store import attempt as attempts
+from .store import files, layout
+from .store import journal as journals
+from .store import unit as u
+from .store.background import background
+from .store.journal import LOCK, Journal
+
+if TYPE_CHECKING:
+    from .keeper import RecordKeeper
+    from .pending import PendingRecord
+    from .store.snapshot import AttemptPlace
+
+SEAL_FROM: Final = 1 << 20
+"""A log of fewer bytes stays a log: a pack of it would not be smaller by much, and a helper process costs 0.2 s."""
+SEAL_WAIT: Final = 30.0
+"""Seconds for which closing waits for the sealing helper. Units that are not sealed by then stay logs, and are read."""
+MOST_DROPPED: Final = 100
+EDITOR_SIZES: Final = (journals.MINIMUM, 256 << 10, 4 << 20)
+
+EDITING: Final = threading.RLock()
+"""Held from when an edit is given a journal until it stands there. Taken before any lock of a journal."""
+
+sessions: Final[weakref.WeakValueDictionary[str, Session]] = weakref.WeakValueDictionary()
+"""The attempts that this process has sessions of, by attempt id. The background holds those that have open files."""
+
+
+class Options:
+    """How a collection is recorded: the journal's mode ("auto", "mmap", "write") and seconds between two syncs."""
+
+    __slots__ = ("_said", "mode", "sync_interval")
+
+    def __init__(self, mode: str = "auto", sync_interval: float = 1.0) -> None:
+        if mode not in ("auto", journals.MAPPED, journals.WRITTEN):
+            raise InvalidCallError(f"journal={mode!r} is unknown. Hint: 'auto', 'mmap' or 'write'.")
+        if not 0 < sync_interval <= 3600:  # noqa: PLR2004  (an hour)
+            raise InvalidCallError(f"sync_interval={sync_interval!r} is no number of seconds between 0 and 3600.")
+        self.mode = mode
+        self.sync_interval = sync_interval
+        self._said: set[str] = set()
+
+    def say_once(self, sentence: str) -> None:
+        """Warn, but only once per collection object: list() asks for the length before it iterates."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            warn(sentence)
+
+    def journal_mode(self, folder: str) -> str:
+        """The journal's mode in a folder."""
+        return journals.best_mode(folder) if self.mode == "auto" else self.mode
+
+
+class Session:
+    """A tree of keepers in this process: in memory, or an attempt on disk.
+
+    Attributes:
+        path: Of the collection; "" in memory.
+        place: Where the attempt is; None in memory and for a collection's notes.
+        folder: Where this process's files of it go.
+        journal: Takes what is added.
+        notes: The collection's notes as this process knows them.
+        keepers: The living keepers by level.
+        pendings: The pending records that were ever used, to warn of values left in them.
+        began: Whether this process began the attempt, and so ends it.
+        ended: Whether it has written an end entry.
+        pid: Of the process that made the session, since a forked child has a copy.
+    """
+
+    def __init__(
+        self, path: str = "", place: AttemptPlace | None = None, options: Options | None = None, *, folder: str = ""
+    ) -> None:
+        self.path = path
+        self.place = place
+        self.options = options or Options()
+        self.folder = place.folder if place is not None else folder
+        self.pid = os.getpid()
+        self.began = False
+        self.ended = False
+        self.closed = ""
+        self.notes: dict[str, Any] = {}
+        self.keepers: dict[LevelId, weakref.ref[Any]] = {}
+        self.pendings: list[weakref.ref[PendingRecord]] = []
+        self._prune_pendings_at = 1000
+        self.dropped: list[dict[str, Any]] = []
+        self.prune_at = 1000
+        self._editor: Journal | None = None
+        self.journal = self._journal(journals.SIZES) if self.folder else Journal(owner=self)
+        if place is not None:
+            sessions[place.id] = self
+
+    def _journal(self, sizes: tuple[int, ...]) -> Journal:
+        attempt = self.place.id if self.place is not None else ""
+        return Journal(
+            self.folder, mode=self.options.journal_mode(self.folder), attempt=attempt, owner=self, sizes=sizes
+        )
+
+    def unit_opened(self, journal: Journal) -> None:
+        """The journal has a new unit: see to it that the background thread tends it."""
+        if self.folder:
+            _close_with_the_worker()
+            background.watch(journal, self.options.sync_interval)
+
+    def prune(self) -> None:
+        """Forget the keepers that nobody holds any more: those of past episodes must not fill the memory."""
+        with LOCK:
+            self.keepers = {level: ref for level, ref in list(self.keepers.items()) if ref() is not None}
+            self.prune_at = 1000 + 2 * len(self.keepers)
+
+    def keeper(self, level: LevelId) -> RecordKeeper | None:
+        """The living keeper of a level."""
+        ref = self.keepers.get(level)
+        return None if ref is None else ref()
+
+    def register_pending(self, pending: PendingRecord) -> None:
+        """Remember a thread's pending record weakly."""
+        with LOCK:
+            self.pendings.append(weakref.ref(pending))
+            if len(self.pendings) > self._prune_pendings_at:
+                self.pendings = [ref for ref in self.pendings if ref() is not None]
+                self._prune_pendings_at = 1000 + 2 * len(self.pendings)
+
+    def drop(self, values: dict[str, Any]) -> None:
+        """Remember the first values that were pending when their thread or keeper ended."""
+        if len(self.dropped) < MOST_DROPPED and not self.closed:
+            self.dropped.append(values)
+
+    def left_pending(self) -> list[PendingRecord]:
+        """The pending records that hold values which were not committed."""
+        return [pending for ref in self.pendings if (pending := ref()) is not None and pending.waiting()]
+
+    def edit_journal(self) -> Journal:
+        """Where edits go: the journal while it is open, else one for edits alone."""
+        if not self.journal.closed:
+            return self.journal
+        if not self.folder:
+            raise ClosedError(self.journal.closed)
+        if self._editor is None or self._editor.closed:
+            for other in list(sessions.values()):  # a study may have more experiments than a process may have files
+                with contextlib.suppress(OSError):  # its own edits have raised it, or the background has warned
+                    other.close_editor()
+        with LOCK:
+            if self._editor is None or self._editor.closed:
+                self._editor = self._journal(EDITOR_SIZES)
+            return self._editor
+
+    def close_editor(self, *, wait: bool = True) -> None:
+        """Close the journal that took edits after the session was closed, if there is one."""
+        if self._editor is not None and not self._editor.closed:
+            self._close_journal(self._editor, "the edits are done", wait=wait)
+
+    def stamp(self, journal: Journal, seen: int) -> Stamp:
+        """The stamp of an edit of keys whose highest version seen is `seen`."""
+        return Stamp(seen + 1, time.time(), journal.writer, next(journal.sequence))
+
+    def sync(self) -> None:
+        """Return when all that this process added so far is on disk."""
+        self.journal.sync()
+        if self._editor is not None:
+            self._editor.sync()
+
+    def begin(self, number: int, failures: int, info: dict[str, Any]) -> float:
+        """Write the begin entry and bring it to disk, with the folders above it. Gives the start time."""
+        assert self.place is not None  # only attempts begin
+        start = time.time()
+        self.began = True
+        self.journal.put(u.BEGIN, attempts.pack_begin(number, failures, start, info))
+        self.journal.sync()
+        claim = self.place.folder.rpartition("/")[0]
+        files.sync_folder(claim)
+        files.sync_folder(self.path)
+        return start
+
+    def end(self, state: str, error: str | None) -> None:
+        """Write the end entry of what this process began, or the user's word on what another one began, to disk."""
+        with EDITING:
+            journal = self.edit_journal()
+            payload = attempts.pack_end(state, time.time(), error, user=not self.began or journal is not self.journal)
+            journal.put_end(payload)
+            self.ended = True
+            if journal is not self.journal:
+                journal.sync()
+
+    def close(self, why: str, *, wait: bool = True) -> None:
+        """Take no more records: close the journal and have it sealed if it is large. A second call changes nothing."""
+        if self.closed:
+            return
+        self.closed = why
+        self._close_journal(self.journal, why, wait=wait)
+
+    def _close_journal(self, journal: Journal, why: str, *, wait: bool) -> None:
+        background.unwatch(journal)
+        if not journal.folder:
+            journal.close(why)
+            return
+        writer, last = journal.writer, journal.path
+        try:
+            journal.close(why)
+        finally:
+            if last:
+                self._seal(writer, wait=wait)
+
+    def _seal(self, writer: str, *, wait: bool) -> None:
+        """Have this writer's units sealed that still are logs, unless all of them together are small."""
+        folder = self.folder
+        names = [
+            name for name in map(layout.parse_unit, files.names(folder)) if name is not None and name.writer == writer
+        ]
+        packs = {name.n for name in names if name.sealed}
+        logs = [f"{folder}/{layout.log_name(writer, n)}" for n in sorted({name.n for name in names} - packs)]
+        if not packs and sum(map(_size, logs)) < SEAL_FROM:
+            return
+        submitted = [path for path in logs if background.helper.submit(path)]
+        if wait:
+            background.helper.wait(submitted, SEAL_WAIT)
+
+    def forked(self) -> None:
+        """In a forked child: pending values belong to the parent, and the attempt is not ours to end."""
+        self.began = False
+        self.pendings = []
+        self.dropped = []
+        for ref in self.keepers.values():
+            keeper = ref()
+            if keeper is not None:
+                keeper.forget_pending()
+
+
+def _size(path: str) -> int:
+    """The size of a log in bytes; one that was sealed meanwhile counts as large."""
+    try:
+        return files.size(path)
+    except FileNotFoundError:
+        return SEAL_FROM
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Close what is open when the interpreter exits. Experiments were ended before (see `experiment.py`)."""
+    for session in list(sessions.values()):
+        if session.pid == os.getpid() or session.journal.path:
+            session.close("the program ends", wait=False)
+        session.close_editor(wait=False)
+    background.helper.stop()
+
+
+_workers: Final[set[int]] = set()
+
+
+def _close_with_the_worker() -> None:
+    """In a worker of multiprocessing, which leaves by `os._exit` and so runs no atexit, close at its own kind of exit."""
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    pid = os.getpid()
+    if multiprocessing is None or pid in _workers or multiprocessing.parent_process() is None:
+        return
+    from multiprocessing.util import Finalize
+
+    _workers.add(pid)
+    Finalize(None, _at_exit, exitpriority=-100)
+
+
+def _after_fork_in_child() -> None:
+    EDITING.release()
+    for session in list(sessions.values()):
+        session.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=EDITING.acquire, after_in_parent=EDITING.release, after_in_child=_after_fork_in_child)

@@ -1,0 +1,1 @@
+"""The store: units, packs, claims and their places on disk. Knows no keeper."""

@@ -1,0 +1,217 @@
+"""Begin and end of attempts: what they say on disk, and in what state an attempt is by them and by its process."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..errors import FormatError
+from ..values import decode_exact, encode_exact
+from . import files, machine
+from . import unit as u
+from .machine import Machine
+from .snapshot import GONE, AttemptPlace, list_units, open_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .snapshot import UnitPlace
+    from .unit import Header
+
+RUNNING: Final = "running"
+FINISHED: Final = "finished"
+FAILED: Final = "failed"
+INTERRUPTED: Final = "interrupted"
+KILLED: Final = "killed"
+STALE: Final = "stale"
+
+SILENCE: Final = 300.0
+"""Seconds after which a reader, by its own clock, takes an attempt on another host for stale."""
+CLAIM_SILENCE: Final = 60.0
+"""The same for a claimer, who compares two times of the file server's clock."""
+
+
+class Begin(NamedTuple):
+    """The begin entry of an attempt, or of its resumption.
+
+    Attributes:
+        number: The experiment's number.
+        failures: How many attempts failed in a row before this one.
+        start: In seconds since the epoch.
+        info: What `new_experiment` was given.
+        header: Of the unit it stands in: which process began it.
+    """
+
+    number: int
+    failures: int
+    start: float
+    info: dict[str, Any]
+    header: Header
+
+
+class End(NamedTuple):
+    """An end entry.
+
+    Attributes:
+        state: "finished", "failed" or "interrupted".
+        end: In seconds since the epoch.
+        error: What ended it, as text, or None.
+        user: Whether a user closed it afterwards, rather than the process that began it.
+        writer: Who wrote the entry.
+    """
+
+    state: str
+    end: float
+    error: str | None
+    user: bool
+    writer: str
+
+
+def pack_begin(number: int, failures: int, start: float, info: Mapping[str, Any]) -> bytes:
+    """The payload of a begin entry: [number, failures, start, info]."""
+    return encode_exact([number, failures, start, dict(info)])
+
+
+def pack_end(state: str, end: float, error: str | None, *, user: bool) -> bytes:
+    """The payload of an end entry: [state, end, error, user]."""
+    return encode_exact([state, end, error, user])
+
+
+class Course(NamedTuple):
+    """The course of an attempt: what its begins and ends amount to.
+
+    Attributes:
+        state: One of running, finished, failed, interrupted, killed, stale.
+        start, end: Of the first begin and the latest end, in seconds since the epoch; end is None while it runs or is stale.
+        duration: Seconds spent in all its runs; None while it runs or is stale.
+        error: What ended it, as text, or None.
+        error_number: n for the n-th failed attempt in a row, else 0.
+        info: What it was begun with.
+    """
+
+    state: str
+    start: float
+    end: float | None
+    duration: float | None
+    error: str | None
+    error_number: int
+    info: dict[str, Any]
+
+    @property
+    def had_error(self) -> bool | None:
+        """False when it finished well, True when it failed, was interrupted or killed; None while that is open."""
+        return None if self.end is None else self.state != FINISHED
+
+    @property
+    def again(self) -> bool:
+        """Whether the next experiment takes this one's number again. Not after a stale one, since it may still live."""
+        return self.state in (FAILED, INTERRUPTED, KILLED)
+
+    def automatic(self, number: int) -> dict[str, Any]:
+        """The automatic keys; while it runs or is stale those that its end will bring are missing."""
+        keys: dict[str, Any] = {"experiment_number": number, "error_number": self.error_number}
+        if self.end is not None:
+            keys["had_error"] = self.had_error
+        keys["experiment_start_time"] = self.start
+        if self.end is not None:
+            keys["experiment_end_time"] = self.end
+            keys["experiment_duration"] = self.duration
+        return keys
+
+
+def read_begin_end(header: Header, events: Iterable[tuple[int, bytes]], begins: list[Begin], ends: list[End]) -> None:
+    """Collect the begin and end entries among a unit's events, given as (kind, payload); damaged ones are left out."""
+    for kind, payload in events:
+        if kind not in (u.BEGIN, u.END):
+            continue
+        try:
+            fields = decode_exact(payload)
+            if kind == u.BEGIN:
+                number, failures, start, info = fields
+                begins.append(Begin(int(number), int(failures), float(start), dict(info), header))
+            else:
+                state, end, error, user = fields
+                ends.append(End(str(state), float(end), error, bool(user), header.writer))
+        except (ValueError, TypeError):
+            continue
+
+
+def course(begins: list[Begin], ends: list[End], heartbeats: Mapping[str, float], now: float, silence: float) -> Course:
+    """What an attempt's begins and ends amount to.
+
+    Args:
+        begins: At least one.
+        ends: Of any writer.
+        heartbeats: The last sign of life of each writer, in seconds since the epoch.
+        now: Seconds since the epoch, by the clock that the heartbeats were taken from.
+        silence: Seconds without a sign of life that make an attempt of another host stale.
+    """
+    begins = sorted(begins, key=lambda begin: begin.start)
+    latest = begins[-1]
+    closing = [end for end in ends if end.user and end.end >= latest.start]
+    own = [end for end in ends if not end.user and end.writer == latest.header.writer]
+    final = max(closing or own, key=lambda end: end.end, default=None)
+    if final is not None:
+        state, finish, error = final.state, final.end, final.error
+    else:
+        state, finish, error = _unended(latest, heartbeats, now, silence), None, None
+        if state == KILLED:
+            finish = heartbeats.get(latest.header.writer, latest.start)
+            error = "killed"
+    duration = None
+    if finish is not None:
+        finish = max(finish, latest.start)
+        duration = finish - latest.start + sum(_earlier_run(begin, ends, heartbeats) for begin in begins[:-1])
+    failed = state in (FAILED, INTERRUPTED, KILLED)
+    return Course(
+        state, begins[0].start, finish, duration, error, begins[0].failures + 1 if failed else 0, begins[0].info
+    )
+
+
+def _unended(begin: Begin, heartbeats: Mapping[str, float], now: float, silence: float) -> str:
+    header = begin.header
+    alive = machine.lives(Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start))
+    if alive is None:
+        return STALE if now - heartbeats.get(header.writer, header.time) > silence else RUNNING
+    return RUNNING if alive else KILLED
+
+
+def _earlier_run(begin: Begin, ends: list[End], heartbeats: Mapping[str, float]) -> float:
+    own = [end.end for end in ends if end.writer == begin.header.writer and not end.user]
+    return max(0.0, max(own, default=heartbeats.get(begin.header.writer, begin.start)) - begin.start)
+
+
+def heartbeat(place: UnitPlace, header: Header) -> float:
+    """The last sign of life that a unit shows of its writer: its log's modification time, which a pack no longer has."""
+    if place.name.sealed:
+        return header.time
+    try:
+        return max(header.time, files.modified(place.path))
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        return header.time
+
+
+def read_course(attempt: AttemptPlace, *, now: float | None = None, silence: float = SILENCE) -> Course | None:
+    """The course of an attempt from its files alone; None when it holds no begin entry: nobody was there, or not yet."""
+    begins: list[Begin] = []
+    ends: list[End] = []
+    heartbeats: dict[str, float] = {}
+    unreadable: FormatError | None = None
+    for place in list_units(attempt.folder)[0]:
+        try:
+            source = open_unit(place)
+        except FormatError as error:
+            unreadable = error
+            continue
+        if source is None:
+            continue
+        writer = source.header.writer
+        heartbeats[writer] = max(heartbeats.get(writer, 0.0), heartbeat(place, source.header))
+        read_begin_end(source.header, ((event.kind, event.payload) for event in source.events), begins, ends)
+    if not begins:
+        if unreadable is not None:
+            raise unreadable
+        return None
+    return course(begins, ends, heartbeats, time.time() if now is None else now, silence)

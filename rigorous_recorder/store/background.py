@@ -1,0 +1,118 @@
+"""The background thread: once a second it brings to disk what was recorded, beats the heart, and hands over full units.
+
+One daemon thread per process, started by the first unit and by the first unit after a fork. It never raises into the
+run: a disk that fails is remembered by the journal, which raises it at `sync()` and `close()`, and warned of once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import warnings
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+from ..errors import RecorderWarning, warn
+from . import files
+from .helper import SealingHelper
+
+if TYPE_CHECKING:
+    from .journal import Journal
+
+HEARTBEAT: Final = 10.0
+"""Seconds between two heartbeats of a journal (its file's modification time)."""
+
+
+class Background:
+    """What one process does beside recording. Use the module's `background`."""
+
+    def __init__(self) -> None:
+        self.helper = SealingHelper()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._wake: SimpleQueue[None] = SimpleQueue()  # its put may be called by a signal handler, unlike Event.set
+        self._journals: dict[Journal, float] = {}
+        self._beaten: dict[Journal, float] = {}
+        self._thread: threading.Thread | None = None
+        self._threadless = False
+
+    def watch(self, journal: Journal, interval: float) -> None:
+        """Sync a journal every `interval` seconds from now on, and soon: it has a new unit, and perhaps a full one."""
+        with self._lock:
+            self._journals[journal] = interval
+            if self._thread is None or not self._thread.is_alive():  # an interrupt can come before its start
+                self._thread = threading.Thread(target=self._run, name="rigorous_recorder", daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError as error:
+                    self._say_no_thread(error)
+        self._wake.put(None)
+
+    def _say_no_thread(self, error: RuntimeError) -> None:
+        if not self._threadless:
+            self._threadless = True
+            warn(
+                f"No background thread can be started ({error}): what is recorded is safe from a kill, and from a power cut "
+                "only after sync() or close()."
+            )
+
+    def unwatch(self, journal: Journal) -> None:
+        """Leave a journal alone from now on."""
+        with self._lock:
+            self._journals.pop(journal, None)
+            self._beaten.pop(journal, None)
+
+    def _run(self) -> None:
+        due: dict[Journal, float] = {}
+        while True:
+            with self._lock:
+                journals = dict(self._journals)
+            now = time.monotonic()
+            due = {journal: due.get(journal, 0.0) for journal in journals}
+            pause = min((max(0.0, due[journal] - now) for journal in journals), default=60.0)
+            woken = self._woken(pause)
+            now = time.monotonic()
+            for journal, interval in journals.items():
+                if woken or due[journal] <= now:
+                    self._tend(journal, now)
+                    due[journal] = time.monotonic() + interval
+            self.helper.poll()
+
+    def _woken(self, pause: float) -> bool:
+        """Wait until somebody wakes this thread, or for `pause` seconds; whether somebody did."""
+        try:
+            self._wake.get(timeout=pause)
+        except Empty:
+            return False
+        while not self._wake.empty():
+            self._wake.get()
+        return True
+
+    def _tend(self, journal: Journal, now: float) -> None:
+        if journal.failure is not None:
+            return
+        try:
+            for path in journal.sync(idle=True):
+                self.helper.submit(path)
+            if journal.path and now - self._beaten.get(journal, -HEARTBEAT) >= HEARTBEAT:
+                self._beaten[journal] = now
+                files.touch(journal.path)
+        except OSError as error:
+            if not journal.closed:
+                with contextlib.suppress(RecorderWarning):  # as an error it would end the thread; close() raises it
+                    warnings.warn(str(error), RecorderWarning, stacklevel=2)
+
+    def forked(self) -> None:
+        """In a forked child: no thread, no helper, and the parent's journals are not ours to tend."""
+        self._begin()
+        self.helper.forget()
+
+
+background: Final = Background()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=background.forked)

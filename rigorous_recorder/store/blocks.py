@@ -1,0 +1,235 @@
+"""Blocks: what one `add_records` call adds, encoded as one entry, and decoded to records again.
+
+A block of rows is a MessagePack array of maps. A block of columns is a MessagePack array of `Stored` columns. Either
+stands behind `unit.BLOCK_PREFIX`, which the journal writes, since only it knows the level.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from rigorous_recorder import values as v
+from rigorous_recorder.errors import InvalidCallError, UnstorableTypeError, UnstorableValueError
+
+from . import unit as u
+from .series import Stored, is_scalar, known, store_column, store_scalar, unstore
+
+if TYPE_CHECKING:
+    from .replay import Event
+
+MAX_ROWS: Final = 2**32 - 1
+MAX_BODY: Final = 2**32 - 1 - u.BLOCK_PREFIX.size
+"""Bytes: the length of an entry is a u32."""
+
+_column_encoder: Final = msgspec.msgpack.Encoder()
+_column_decoder: Final = msgspec.msgpack.Decoder(list[Stored])
+
+
+def encode_block(data: Any = None, columns: Mapping[str, Any] | None = None) -> tuple[int, int, bytes]:
+    """Encode what `add_records(data, **columns)` was given.
+
+    Args:
+        data: A frame (pandas, polars, Arrow), a dict of columns, an iterable of dicts, or None.
+        columns: Columns by name; they come after those of `data` and replace those of the same name.
+
+    Returns:
+        The kind of the entry, its number of rows (0: there is nothing to store), and its body without the prefix.
+
+    Raises:
+        InvalidCallError: Scalars alone, lengths that differ, or more than an entry can hold.
+        UnstorableTypeError: A value is of a type that cannot be stored.
+        UnstorableValueError: A value cannot be stored, although its type can.
+    """
+    columns = columns or {}
+    height, given = _columns_of(data)
+    names = [name for name, _ in given or ()]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise InvalidCallError(f"Two columns are named {twice!r}, and one would be lost. Hint: rename one.")
+    if given is None:
+        kind, count, body = u.ROWS, *_encode_rows(data, columns)
+    else:
+        kind, count, body = u.COLUMNS, *_encode_columns(height, _named([*given, *columns.items()]))
+    _check_size(count, len(body))
+    return kind, count, body
+
+
+def _check_size(count: int, size: int) -> None:
+    if count > MAX_ROWS or size > MAX_BODY:
+        raise InvalidCallError(
+            f"One call adds {count:,} records in {size:,} bytes, and the most is {MAX_ROWS:,} in {MAX_BODY:,}. "
+            "Nothing was stored. Hint: add them in several calls."
+        )
+
+
+def block_records(event: Event) -> list[dict[str, Any]]:
+    """The records of a block, as they were added.
+
+    Raises:
+        ValueError: The payload is damaged.
+    """
+    if event.kind == u.ROWS:
+        return block_rows(event.payload)
+    count, columns = block_columns(event.payload)
+    if not columns:
+        return [{} for _ in range(count)]
+    names = [column.name for column in columns]
+    return [
+        dict(zip(names, row, strict=True)) for row in zip(*(unstore(column, count) for column in columns), strict=True)
+    ]
+
+
+def block_rows(payload: bytes) -> list[dict[str, Any]]:
+    """The records of a block of rows.
+
+    Raises:
+        ValueError: The payload is damaged.
+    """
+    _, count = u.BLOCK_PREFIX.unpack_from(payload)
+    try:
+        records = v.decode_exact(memoryview(payload)[u.BLOCK_PREFIX.size :])
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a block of rows: {error}") from error
+    if (
+        records.__class__ is not list
+        or len(records) != count
+        or any(record.__class__ is not dict for record in records)
+    ):
+        raise ValueError(f"a block that should hold {count} records does not")
+    return [record if all(key.__class__ is str for key in record) else v.text_keys(record) for record in records]
+
+
+def block_columns(payload: bytes) -> tuple[int, list[Stored]]:
+    """The number of rows and the columns of a block of columns.
+
+    Raises:
+        ValueError: The payload is damaged.
+    """
+    _, count = u.BLOCK_PREFIX.unpack_from(payload)
+    try:
+        columns = _column_decoder.decode(memoryview(payload)[u.BLOCK_PREFIX.size :])
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a block of columns: {error}") from error
+    if len({column.name for column in columns}) != len(columns):
+        raise ValueError("a block has two columns of one name")
+    return count, columns
+
+
+# ---- what the caller gave --------------------------------------------------------------------------------------------
+
+
+def _columns_of(data: Any) -> tuple[int | None, list[tuple[Any, Any]] | None]:
+    """The number of rows, where `data` has one of its own, and its columns; no columns for an iterable of dicts."""
+    if data is None:
+        return None, []
+    if isinstance(data, Mapping):
+        return None, list(data.items())
+    polars, pandas = sys.modules.get("polars"), sys.modules.get("pandas")
+    if polars is not None and isinstance(data, polars.LazyFrame):
+        data = data.collect()
+    if polars is not None and isinstance(data, polars.DataFrame):
+        return data.height, [(column.name, column) for column in data.get_columns()]
+    if pandas is not None and isinstance(data, pandas.DataFrame):
+        return len(data), list(data.items())
+    if hasattr(data, "column_names") and hasattr(data, "num_rows"):  # an Arrow table or record batch
+        return data.num_rows, [(name, data.column(place)) for place, name in enumerate(data.column_names)]
+    return None, None
+
+
+def _named(columns: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """Columns by text name: a later one replaces the earlier of its name, but never one that only reads the same."""
+    named: dict[Any, Any] = dict(columns)
+    return named if all(name.__class__ is str for name in named) else v.text_keys(named)
+
+
+def _encode_columns(height: int | None, columns: dict[str, Any]) -> tuple[int, bytes]:
+    stored: dict[str, Stored] = {}
+    lengths: dict[str, int] = {}
+    for name, values in columns.items():
+        if is_scalar(values):
+            stored[name] = store_scalar(name, values)
+        else:
+            lengths[name], stored[name] = store_column(name, values)
+    count = _common_length(height, lengths, columns)
+    _check_size(count, sum(len(column.data) + len(column.missing) for column in stored.values()))
+    try:
+        return count, _column_encoder.encode(list(stored.values())) if count else b""
+    except UnicodeEncodeError as cause:
+        raise v.refusal(dict.fromkeys(columns), cause) from cause
+
+
+def _common_length(height: int | None, lengths: dict[str, int], columns: Mapping[str, Any]) -> int:
+    distinct = set(lengths.values()) | ({height} if height is not None else set())
+    if len(distinct) > 1:
+        shown = ", ".join(f"{name!r} has {count:,}" for name, count in list(lengths.items())[:8])
+        frame = f"the frame has {height:,} rows, " if height is not None else ""
+        raise InvalidCallError(f"Columns must be equally long, and {frame}{shown} values. Nothing was stored.")
+    if not distinct and columns:
+        raise InvalidCallError(
+            f"All columns are scalars ({', '.join(map(repr, list(columns)[:8]))}), so it is open how many records to add. "
+            "Nothing was stored. Hint: add_record(...) adds one."
+        )
+    return distinct.pop() if distinct else 0
+
+
+# ---- an iterable of dicts --------------------------------------------------------------------------------------------
+
+
+def _encode_rows(data: Any, columns: Mapping[str, Any]) -> tuple[int, bytes]:
+    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
+        raise v.refusal(data, TypeError())
+    records = list(data)
+    if columns:
+        records = _merged(records, columns)
+    try:
+        body = v.encode_record([_storable(record) for record in records]) if records else b""
+    except v.REFUSALS as cause:
+        raise _refused(records, cause) from cause
+    return len(records), body
+
+
+def _merged(records: list[Any], columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    for record in records:
+        if not isinstance(record, Mapping):
+            raise v.refusal(record, TypeError())
+    scalars = {name: value for name, value in columns.items() if is_scalar(value)}
+    longer = {name: list(value) for name, value in columns.items() if name not in scalars}
+    lengths = {name: len(value) for name, value in longer.items()}
+    if any(length != len(records) for length in lengths.values()):
+        shown = ", ".join(f"{name!r} has {length:,} values" for name, length in lengths.items())
+        raise InvalidCallError(f"There are {len(records):,} records, and {shown}. Nothing was stored.")
+    merged = [{**record, **scalars} for record in records]
+    for name, value in longer.items():
+        for record, item in zip(merged, value, strict=True):
+            record[name] = item
+    return merged
+
+
+def _storable(record: Any) -> dict[str, Any]:
+    """The record in a form that MessagePack keeps: itself, or with its values exact and its keys text."""
+    if record.__class__ is not dict:
+        if not isinstance(record, Mapping):
+            raise TypeError(record)
+        record = dict(record)
+    if not all(key.__class__ is str for key in record):
+        v.encode_record(record)  # refuses what cannot be a key
+        record = v.text_keys(record)
+    if set(map(type, record.values())) <= v.SCALARS:
+        return record  # type: ignore[no-any-return]
+    return {key: v.exact(known(key, value)) for key, value in record.items()}
+
+
+def _refused(records: list[Any], cause: BaseException) -> UnstorableTypeError | UnstorableValueError:
+    """The error of the first record that cannot be stored."""
+    if isinstance(cause, (UnstorableTypeError, UnstorableValueError)):
+        return cause
+    for record in records:
+        try:
+            v.encode_record(_storable(record))
+        except v.REFUSALS as error:
+            return v.refusal(record, error)
+    return v.refusal(records, cause)

@@ -1,0 +1,254 @@
+"""Claims: how a new experiment gets its number among any number of processes and hosts, by `mkdir` alone."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..errors import FormatError, NotACollectionError, RecorderError, StoreError
+from ..lineage import canonical
+from . import files, layout
+from .attempt import CLAIM_SILENCE, FINISHED, RUNNING, STALE, Course, read_course
+from .layout import ClaimName
+from .snapshot import list_attempts, list_claims
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROUNDS: Final = 1000
+"""How often a claim is tried again when others are faster."""
+EMPTY_FOR: Final = 60.0
+"""Seconds after which a claim without an attempt is nobody's: whoever made it died before it began."""
+
+ALWAYS: Final = "always"
+SAME_INFO: Final = "same_info"
+NEVER: Final = "never"
+RETRIES: Final = (ALWAYS, SAME_INFO, NEVER)
+
+
+class Claimed(NamedTuple):
+    """A number that is ours now: the claim, the new attempt's id and folder, and how many failed in a row before it."""
+
+    claim: ClaimName
+    attempt: str
+    folder: str
+    failures: int
+
+
+def make_collection(path: str) -> None:
+    """See to it that a folder is a collection: made where it is missing, checked where it is there.
+
+    Raises:
+        NotACollectionError: It is a file, or a folder that holds something else.
+        FormatError: It is of a newer version.
+    """
+    if check_collection(path):
+        return
+    try:
+        files.make_folders(path)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotACollectionError(
+            f"{path} cannot be a collection: {error.strerror}. Hint: choose another path."
+        ) from error
+    text = {"format": "rigorous_recorder", "version": layout.FORMAT_VERSION, "features": [], "id": layout.new_id()}
+    write_once(f"{path}/{layout.FORMAT_FILE}", (json.dumps(text) + "\n").encode())
+    check_collection(path)
+
+
+def write_once(path: str, data: bytes) -> None:
+    """Put a whole file in place unless something has the name already: temporary file, fsync, link, fsync of the folder."""
+    folder = path.rpartition("/")[0]
+    temporary = f"{folder}/{layout.temporary_name(layout.new_id(), 1)}"
+    descriptor = files.create(temporary)
+    try:
+        try:
+            files.write_at(descriptor, data, 0)
+            files.sync_file(descriptor)
+        finally:
+            files.close(descriptor)
+        try:
+            files.link(temporary, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without links: renaming there replaces an equal file at worst
+            if not files.exists(path):
+                files.rename(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):  # renamed away, or left for whoever cleans up
+            files.remove(temporary)
+    files.sync_folder(folder)
+
+
+def check_collection(path: str) -> bool:
+    """Whether the path is a collection; False when nothing, or an empty folder, is there.
+
+    Raises:
+        NotACollectionError: Something else is there.
+        FormatError: It is of a newer version.
+    """
+    try:
+        text = files.read_all(f"{path}/{layout.FORMAT_FILE}", 65536)
+    except FileNotFoundError:
+        return _nothing_there(path)
+    except NotADirectoryError:
+        raise NotACollectionError(
+            f"{path} is a file, and a collection is a folder. Hint: choose another path."
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise NotACollectionError(
+            f"{path} is no collection: its 'format' is no regular file. Hint: choose another path."
+        ) from None
+    try:
+        said = json.loads(text)
+        version, features = said["version"], said["features"]
+        ours = said["format"] == "rigorous_recorder" and isinstance(version, int) and isinstance(features, list)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        ours, version, features = False, 0, []
+    if not ours:
+        raise NotACollectionError(
+            f"{path} is no collection: its file 'format' says something else. Hint: choose another path."
+        )
+    if layout.newer(version, features):
+        raise FormatError(
+            f"{path} is of format version {version} with the features {features}, and this release reads version "
+            f"{layout.FORMAT_VERSION} without any. Hint: upgrade rigorous-recorder."
+        )
+    return True
+
+
+def _nothing_there(path: str) -> bool:
+    try:
+        names = files.names(path)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        raise NotACollectionError(
+            f"{path} is a file, and a collection is a folder. Hint: choose another path."
+        ) from None
+    if layout.FORMAT_FILE in names:
+        return check_collection(path)  # somebody has just made it
+    strange = [
+        name for name in names if not name.startswith(".") and name != layout.NOTES and not layout.parse_claim(name)
+    ]
+    if strange:
+        raise NotACollectionError(
+            f"{path} is a folder that holds something else ({strange[0]!r}). Hint: choose an empty or a new folder."
+        )
+    return False
+
+
+def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
+    """Claim the number of a new experiment, and make its attempt's folder.
+
+    The highest number is tried again while its attempts fail; `same_info` takes the highest number whose attempts all
+    failed with equal info; `never` always takes a new one. On EEXIST look again and decide again.
+
+    Raises:
+        StoreError: The folder cannot be written, or others were faster a thousand times.
+    """
+    for _ in range(ROUNDS):
+        wanted, failures = _decide(path, info, retries)
+        folder = f"{path}/{layout.claim_name(*wanted)}"
+        try:
+            files.make_folder(folder)
+        except FileExistsError:
+            time.sleep(os.urandom(1)[0] / 25_600)  # jitter, up to 10 ms
+            continue
+        except OSError as error:
+            raise StoreError(error.errno, f"no experiment can be begun: {error.strerror}", path) from error
+        attempt = layout.new_id()
+        files.make_folder(f"{folder}/{attempt}")
+        return Claimed(wanted, attempt, f"{folder}/{attempt}", failures)
+    raise StoreError(f"no number could be claimed in {path} within {ROUNDS} tries. Hint: check the folder.")
+
+
+def give_back(folder: str) -> None:
+    """Remove an attempt's folder and its claim if nothing was ever written there."""
+    for empty in (folder, folder.rpartition("/")[0]):
+        try:
+            files.remove_folder(empty)
+        except OSError:  # not empty: something was
+            return
+
+
+def _decide(path: str, info: Mapping[str, Any], retries: str) -> tuple[ClaimName, int]:
+    """The number and try to claim by what is on disk now, and how many attempts failed in a row before it."""
+    claims = list_claims(path)
+    if not claims:
+        return ClaimName(1, 1), 0
+    if retries == SAME_INFO:
+        again = _failed_with(path, claims, info)
+        if again is not None:
+            return again
+    highest = claims[-1].number
+    fresh = ClaimName(highest + 1, 1)
+    tries = [claim for claim in claims if claim.number == highest]
+    for claim in reversed(tries):
+        courses = _courses(path, claim)
+        if courses:
+            best = min(courses, key=lambda course: _RANK.get(course.state, len(_RANK)))
+            failures = max(course.error_number for course in courses) if best.again else 0
+            if best.again and retries == ALWAYS and not _succeeded(path, [one for one in tries if one != claim]):
+                return ClaimName(highest, claims[-1].attempt + 1), failures
+            return fresh, failures if retries == NEVER else 0
+        if _age(path, claim) < EMPTY_FOR:
+            return fresh, 0  # somebody is just beginning it
+    return ClaimName(highest, claims[-1].attempt + 1), 0
+
+
+def _succeeded(path: str, tries: list[ClaimName]) -> bool:
+    """Whether one of these tries finished: an earlier one may have been resumed, or closed by the user afterwards."""
+    return any(course.state == FINISHED for claim in tries for course in _courses(path, claim))
+
+
+_RANK: Final = {RUNNING: 0, FINISHED: 1, STALE: 2}
+"""Which of several attempts under one claim decides, after two collections were copied together."""
+
+
+def _failed_with(path: str, claims: list[ClaimName], info: Mapping[str, Any]) -> tuple[ClaimName, int] | None:
+    """The highest number whose attempts all failed with this info."""
+    wanted = canonical(info)
+    for number in sorted({claim.number for claim in claims}, reverse=True):
+        tries = [claim for claim in claims if claim.number == number]
+        courses = [course for claim in tries for course in _courses(path, claim)]
+        if courses and all(course.again and canonical(course.info) == wanted for course in courses):
+            return ClaimName(number, tries[-1].attempt + 1), max(course.error_number for course in courses)
+    return None
+
+
+def _courses(path: str, claim: ClaimName) -> list[Course]:
+    """How the attempts under a claim went, silence being judged by the file server's clock on both sides."""
+    courses = []
+    for attempt in list_attempts(path, claim):
+        try:
+            course = read_course(attempt, silence=CLAIM_SILENCE)
+            if course is not None and course.state in (RUNNING, STALE):
+                course = read_course(attempt, now=_server_now(path), silence=CLAIM_SILENCE)
+        except RecorderError:  # of a newer version or damaged: it is somebody's, and nothing says that it failed
+            course = Course(FINISHED, 0.0, 0.0, 0.0, None, 0, {})
+        if course is not None:
+            courses.append(course)
+    return courses
+
+
+def _server_now(path: str) -> float:
+    """Now, by the clock of the file server: the modification time of a file just made there."""
+    temporary = f"{path}/{layout.temporary_name(layout.new_id(), 1)}"
+    files.close(files.create(temporary))
+    try:
+        return files.modified(temporary)
+    finally:
+        files.remove(temporary)
+
+
+def _age(path: str, claim: ClaimName) -> float:
+    try:
+        return time.time() - files.modified(f"{path}/{layout.claim_name(*claim)}")
+    except OSError:
+        return 0.0

@@ -1,0 +1,153 @@
+"""What a pack says about itself besides its columns: written into and read out of a Parquet footer, without polars.
+
+Parquet ends with its metadata, their length (u32) and "PAR1" (https://parquet.apache.org/docs/file-format/). Among the
+metadata is the text `RRPACK1 <crc32> <base64>`: a MessagePack array, deflated, with the unit's header and its events.
+The CRC-32 is that of the whole footer, with zeros for its own eight digits: a reader whose library would trust a damaged
+footer (polars 1.32 aborts the process over some) never gets to see one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import struct
+import zlib
+from typing import Final
+
+import msgspec
+
+from rigorous_recorder.errors import FormatError
+
+from . import files, layout
+from . import unit as u
+from .replay import Event
+
+KEY: Final = "rigorous_recorder"
+_TEXT: Final = re.compile(rb"RRPACK1 ([0-9a-f]{8}) ([A-Za-z0-9+/]+={0,2})")
+_ZEROS: Final = b"0" * 8
+_TAIL: Final = struct.Struct("<I4s")
+_GUESS: Final = 1 << 16
+"""Bytes to read at first from a file's end: footers are rarely longer."""
+_MOST: Final = 1 << 30
+"""Bytes that a text may inflate to: no unit's events are more, and a hostile file must not fill the memory."""
+
+
+class PackMeta(msgspec.Struct, array_like=True, frozen=True):
+    """What a pack says about its unit.
+
+    Attributes:
+        header: The unit's.
+        events: (kind, payload, row) of each; of blocks only the prefix of the payload, since their rows are in the columns.
+        rows: How many the unit has.
+        log_size: Bytes of the log that was sealed.
+        log_crc: Its CRC-32.
+    """
+
+    header: u.Header
+    events: list[tuple[int, bytes, int]]
+    rows: int
+    log_size: int
+    log_crc: int
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(PackMeta)
+
+
+def pack_meta(meta: PackMeta) -> str:
+    """The text for the Parquet footer."""
+    packed = zlib.compress(_encoder.encode(meta), 1)
+    return f"RRPACK1 {_ZEROS.decode()} {base64.b64encode(packed).decode()}"
+
+
+def stamped(content: bytes) -> bytes:
+    """A Parquet file whose footer has our text, with the checksum over the footer filled in.
+
+    Raises:
+        FormatError: It has no such footer.
+    """
+    start = len(content) - _footer_length(content, len(content), "to be written")
+    match = _last_text(content[start:])
+    if match is None or match[1] != _ZEROS:
+        raise FormatError("The footer of the pack to be written does not have our text as it was given to polars.")
+    crc = f"{zlib.crc32(memoryview(content)[start:]):08x}".encode()
+    return content[: start + match.start(1)] + crc + content[start + match.end(1) :]
+
+
+def kept_events(events: list[Event]) -> list[tuple[int, bytes, int]]:
+    """Events as a pack keeps them."""
+    blocks = (u.ROWS, u.COLUMNS)
+    return [(kind, payload[: u.BLOCK_PREFIX.size] if kind in blocks else payload, row) for kind, payload, row in events]
+
+
+def load_meta(path: str) -> PackMeta:
+    """What the pack at a path says about its unit; its length and its footer are checked, not its columns.
+
+    Raises:
+        FormatError: It is no pack of ours, or is damaged.
+        OSError: It cannot be read.
+    """
+    name = layout.parse_unit(path.rpartition("/")[2])
+    descriptor = files.open_read(path)
+    try:
+        size = files.size(path)
+        if name is not None and name.size is not None and name.size != size:
+            raise FormatError(f"The pack {path} has {size:,} bytes, and its name says {name.size:,}: it is damaged.")
+        end = files.read_at(descriptor, min(size, _GUESS), max(0, size - _GUESS))
+        length = _footer_length(end, size, path)
+        footer = end[-length:] if length <= len(end) else files.read_at(descriptor, length, size - length)
+    finally:
+        files.close(descriptor)
+    meta = _find(footer)
+    if meta is None:
+        raise FormatError(f"The pack {path} has a damaged footer, or was written by another program.")
+    if name is not None and (name.writer, name.n, name.rows) != (meta.header.writer, meta.header.n, meta.rows):
+        raise FormatError(f"The pack {path} holds another unit than its name says.")
+    return meta
+
+
+def read_meta(path: str) -> tuple[u.Header, list[Event], int]:
+    """The header, the events and the number of rows of the unit in the pack at a path.
+
+    Raises:
+        FormatError: It is no pack of ours, or is damaged.
+        OSError: It cannot be read.
+    """
+    meta = load_meta(path)
+    return meta.header, events_of(meta), meta.rows
+
+
+def events_of(meta: PackMeta) -> list[Event]:
+    """The events of a pack."""
+    return [Event(*event) for event in meta.events]
+
+
+def _footer_length(end: bytes, size: int, path: str) -> int:
+    if len(end) >= _TAIL.size:
+        length, magic = _TAIL.unpack(end[-_TAIL.size :])
+        if magic == b"PAR1" and length + _TAIL.size <= size:
+            return int(length) + _TAIL.size
+    raise FormatError(f"The pack {path} does not end like a Parquet file: it is damaged or cut.")
+
+
+def _last_text(footer: bytes) -> re.Match[bytes] | None:
+    """Our text in a footer: the last of its kind, since what a user wrote can only be in the statistics before it."""
+    at = footer.rfind(b"RRPACK1 ")
+    return None if at < 0 else _TEXT.match(footer, at)
+
+
+def _find(footer: bytes) -> PackMeta | None:
+    """What our text in a footer says, if the footer is as it was written."""
+    match = _last_text(footer)
+    if match is None:
+        return None
+    view = memoryview(footer)
+    crc = zlib.crc32(view[match.end(1) :], zlib.crc32(_ZEROS, zlib.crc32(view[: match.start(1)])))
+    if crc != int(match[1], 16):
+        return None
+    try:
+        packed = base64.b64decode(match[2], validate=True)
+        return _decoder.decode(zlib.decompressobj().decompress(packed, _MOST))
+    except (binascii.Error, zlib.error, msgspec.MsgspecError, RecursionError):
+        return None

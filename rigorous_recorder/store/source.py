@@ -1,0 +1,284 @@
+"""Sources: a unit's rows, whether they are still in its log or in a pack, behind one interface for readers.
+
+The recording process uses this too, so polars and NumPy are imported only by what needs them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from copy import copy
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from rigorous_recorder import values as v
+
+from . import unit as u
+from .blocks import block_records
+from .notes import UNDECODABLE, revive, type_notes, undecodable, undecodable_block
+from .packmeta import PackMeta, events_of, load_meta
+from .replay import Finding, Replay, block_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import polars as pl
+
+    from .columns import Decoded
+    from .replay import Event
+
+
+LARGE: Final = 1 << 20
+"""Bytes of a log from which on reading all of it by columns is worth importing NumPy and polars (0.2 s)."""
+
+
+class UnitSource(Protocol):
+    """One unit's rows and what is known about them.
+
+    Attributes:
+        header: The unit's.
+        events: All its entries but single records, in order.
+        rows: How many there are.
+        findings: What is wrong with it.
+        unverified: How many of the single records and events no checksum vouches for.
+    """
+
+    @property
+    def header(self) -> u.Header: ...  # noqa: D102
+    @property
+    def events(self) -> list[Event]: ...  # noqa: D102
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    @property
+    def findings(self) -> list[Finding]: ...  # noqa: D102
+    @property
+    def unverified(self) -> int: ...  # noqa: D102
+
+    def levels(self) -> Sequence[int]:
+        """The local level number of each row."""
+
+    def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
+        """The own-key records of the rows [start, stop), as they were added."""
+
+    def loaded(self) -> UnitSource:
+        """The same unit for reading all of it, with its columns in memory where that is faster."""
+
+    def columns(self, start: int, stop: int) -> tuple[list[str], list[list[Any]]] | None:
+        """Own keys and their values as lists for the rows [start, stop), where that is faster than `records`."""
+
+    def frame(self) -> pl.DataFrame:
+        """The rows as columns; see `columns.unit_frame`."""
+
+
+class LogSource:
+    """A unit in its log. Small ranges of it are read without polars and NumPy.
+
+    Attributes:
+        data: The log's bytes.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """A source of the unit in `data`.
+
+        Raises:
+            ValueError: The header is damaged, so nothing can be read.
+        """
+        self.data = data
+        self.header = u.unpack_header(data[: u.PAGE])
+        self._decoded: Decoded | None = None
+        self._found: dict[int, Finding] = {}
+
+    @cached_property
+    def _replay(self) -> Replay:
+        return Replay(self.data, self.header)
+
+    @cached_property
+    def _notes(self) -> dict[int, dict[str, str]]:
+        return type_notes(self.events)
+
+    @property
+    def events(self) -> list[Event]:
+        """All entries but single records, in order."""
+        return (self._decoded or self._replay).events
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return (self._decoded or self._replay).rows
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong, undecodable records included as far as `records` or `frame` met them."""
+        if self._decoded is not None:
+            return self._decoded.findings
+        return [*self._replay.findings, *self._found.values()]
+
+    @property
+    def unverified(self) -> int:
+        """How many of the single records and events no checksum vouches for."""
+        return (self._decoded or self._replay).unverified
+
+    def levels(self) -> Sequence[int]:
+        """The local level number of each row."""
+        if self._decoded is not None:
+            return self._decoded.levels  # type: ignore[return-value]
+        singles = self._replay.levels
+        levels = array("I")
+        for kind, first, last in self._parts(0, self.rows):
+            if kind is None:
+                levels.extend(singles[first:last])
+            else:
+                (level, _) = u.BLOCK_PREFIX.unpack_from(kind.payload)
+                levels.extend([level] * (last - first))
+        return levels
+
+    def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
+        """The own-key records of the rows [start, stop), as they were added."""
+        records: list[dict[str, Any]] = []
+        for block, first, last in self._parts(start, self.rows if stop is None else min(stop, self.rows)):
+            records += self._singles(first, last) if block is None else self._block(block)[first:last]
+        return records
+
+    def loaded(self) -> LogSource:
+        """The same unit, decoded into columns if it is large."""
+        if len(self.data) >= LARGE:
+            self.frame()
+        return self
+
+    def columns(self, start: int, stop: int) -> tuple[list[str], list[list[Any]]] | None:
+        """Own keys and values as lists, once the unit was decoded into columns."""
+        if self._decoded is None:
+            return None
+        from .columns import frame_columns
+
+        return frame_columns(self._decoded.frame.slice(start, stop - start))
+
+    def frame(self) -> pl.DataFrame:
+        """The rows as columns; see `columns.unit_frame`."""
+        if self._decoded is None:
+            from .columns import Decoded
+
+            self._decoded = Decoded(self.data)
+        return self._decoded.frame
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[Event | None, int, int]]:
+        """The rows [start, stop) as ranges of single records, and with the event that holds them, of rows of blocks."""
+        replay, within = self._replay, 0
+        for event in replay.events:
+            count = block_rows(event)
+            if not count:
+                continue
+            if event.row >= stop:
+                break
+            if start < event.row:
+                yield None, start - within, event.row - within
+                start = event.row
+            if start < event.row + count:
+                yield event, start - event.row, min(stop, event.row + count) - event.row
+                start = event.row + count
+            within += count
+        if start < stop:
+            yield None, start - within, stop - within
+
+    def _singles(self, first: int, last: int) -> list[dict[str, Any]]:
+        replay, notes = self._replay, self._notes
+        view = memoryview(self.data)
+        records = []
+        for place in range(first, last):
+            start, stop = replay.starts[place], replay.stops[place]
+            try:
+                record = v.decode_record(view[start:stop])
+            except UNDECODABLE as error:
+                self._found[start] = undecodable(start, stop, error)
+                record = {}
+            if notes:
+                revive(record, notes.get(replay.levels[place], {}))
+            records.append(record)
+        return records
+
+    def _block(self, event: Event) -> list[dict[str, Any]]:
+        try:
+            return block_records(event)
+        except UNDECODABLE as error:
+            self._found[-1 - event.row] = undecodable_block(event, error)
+            return [{} for _ in range(block_rows(event))]
+
+
+class PackSource:
+    """A unit in a pack. Header, events and the number of rows are read without polars.
+
+    Attributes:
+        path: Of the pack.
+    """
+
+    def __init__(self, path: str) -> None:
+        """A source of the unit in the pack at a path.
+
+        Raises:
+            FormatError: It is no pack of ours, or is damaged.
+            OSError: It cannot be read.
+        """
+        self.path = path
+        self._meta: PackMeta = load_meta(path)
+        self.header = self._meta.header
+        self.rows = self._meta.rows
+        self.findings: list[Finding] = []
+        self.unverified = 0
+        self._frame: pl.DataFrame | None = None
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """All entries but single records, in order; of blocks only the prefix of the payload."""
+        return events_of(self._meta)
+
+    def levels(self) -> Sequence[int]:
+        """The local level number of each row."""
+        from .columns import LEVEL
+        from .pack import read_frame
+
+        frame = read_frame(self.path, [LEVEL]) if self._frame is None else self._frame
+        return frame[LEVEL].to_numpy()  # type: ignore[return-value]
+
+    def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
+        """The own-key records of the rows [start, stop), as they were added.
+
+        Raises:
+            FormatError: The pack is damaged.
+        """
+        from .columns import frame_records
+        from .pack import read_rows
+
+        stop = self.rows if stop is None else min(stop, self.rows)
+        if self._frame is not None:
+            return frame_records(self._frame, start, stop)
+        return frame_records(read_rows(self.path, start, stop))
+
+    def loaded(self) -> PackSource:
+        """The same unit with its frame in memory, which a reading of few rows does not need, and which goes with this."""
+        source = copy(self)
+        source.frame()
+        return source
+
+    def columns(self, start: int, stop: int) -> tuple[list[str], list[list[Any]]] | None:
+        """Own keys and their values as lists for the rows [start, stop); None when the rows differ in their keys.
+
+        Raises:
+            FormatError: The pack is damaged.
+        """
+        from .columns import frame_columns
+        from .pack import read_rows
+
+        return frame_columns(
+            read_rows(self.path, start, stop) if self._frame is None else self._frame.slice(start, stop - start)
+        )
+
+    def frame(self) -> pl.DataFrame:
+        """The rows as columns; see `columns.unit_frame`.
+
+        Raises:
+            FormatError: The pack is damaged.
+        """
+        from .pack import read_frame
+
+        if self._frame is None:
+            self._frame = read_frame(self.path)
+        return self._frame

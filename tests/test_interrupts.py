@@ -1,0 +1,272 @@
+"""KeyboardInterrupt at any point: what returned is stored, at most one call more per interrupt, and recording goes on."""
+
+import itertools
+import json
+import sys
+import threading
+
+import children
+import pytest
+
+from rigorous_recorder import RecordKeeper
+from rigorous_recorder.store import files
+from rigorous_recorder.store import journal as journals
+from rigorous_recorder.store.background import background
+from rigorous_recorder.store.source import LogSource
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+"""A file that was being opened when the interrupt came is closed later, by whoever collects the garbage."""
+BLOCK = 1024
+
+
+@pytest.fixture(autouse=True)
+def small_units(monkeypatch):
+    """New blocks after a few records, and new units after a few blocks."""
+    monkeypatch.setattr(journals, "SIZES", (4 * BLOCK, 8 * BLOCK))
+    monkeypatch.setitem(journals.Journal.__init__.__kwdefaults__, "block_size", BLOCK)
+    monkeypatch.setattr(sys, "executable", "")  # no sealing helper: the checks read the logs
+    monkeypatch.setattr(background.helper, "submit", lambda path: False)  # one may run since an earlier test
+
+
+def interrupted(operation, after):
+    """Call a function and raise KeyboardInterrupt at its n-th place where Python looks for signals. Whether it came to that.
+
+    Python looks for signals when a Python function begins and when a C function has returned; a profile function is
+    called there, and what it raises comes out there. The lock-free section of `add_record` has no such place.
+    """
+    left = after
+
+    def profile(_frame, event, _argument):
+        nonlocal left
+        if event in ("call", "c_return"):
+            if left == 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+            left -= 1
+
+    try:
+        sys.setprofile(profile)
+        operation()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+class Recorder:
+    """Adds numbered records of changing sizes below changing keepers, and knows which calls returned."""
+
+    def __init__(self, root):
+        self.root = root
+        self.keepers = [root.sub_record_keeper(name=n) for n in range(3)]
+        self.numbers = itertools.count()
+        self.returned = set()
+        self.tried = 0
+
+    def call(self, number, keeper, size):
+        """One add; `number` is noted once it returned."""
+        self.tried = number + 1
+        under = self.keepers.index(keeper)
+        if size == "block":
+            keeper.add_records([{"n": number, "under": under, "row": row} for row in range(5)])
+        else:
+            keeper.add_record({"n": number, "under": under, "pad": "x" * size})
+        self.returned.add(number)
+
+    def go(self, kind):
+        """One operation of a kind, with a number of its own where it adds records."""
+        number = next(self.numbers)
+        keeper = self.keepers[number % 3]
+        if kind == "keeper":
+            self.root.sub_record_keeper(name=7, made=number).add_record({"n": number, "under": 7})
+            self.returned.add(number)
+            self.tried = number + 1
+        elif kind == "edit":
+            keeper["edited"] = number
+        elif kind == "sync":
+            self.root.sync()
+        elif kind == "roll":
+            for _ in range(12):
+                self.call(number, self.keepers[number % 3], (5, 60, 300, "block")[number % 4])
+                number = next(self.numbers)
+        else:
+            self.call(number, keeper, kind)
+
+    def check(self, records, interrupts):
+        """See to it that all that returned is there, once and below its keeper, and at most one more per interrupt."""
+        rows = {}
+        for record in records:
+            assert record["under"] == record["name"], record
+            rows.setdefault(record["n"], []).append(record["row"])
+        assert all(found in ([None], [0, 1, 2, 3, 4]) for found in rows.values()), "doubled, or half a block"
+        assert list(rows) == sorted(rows), "out of order"
+        assert self.returned <= set(rows), sorted(self.returned - set(rows))
+        assert len(set(rows) - self.returned) <= interrupts
+        assert max(rows) <= self.tried
+
+
+def check_file(journal):
+    """See to it that whoever reads the current unit at this moment finds it whole."""
+    source = LogSource(files.read_all(journal.path))
+    records = source.records()
+    assert source.findings == []
+    assert all("n" in record for record in records)
+
+
+def lock_is_free():
+    """Whether other threads can take the recorder's lock."""
+    got = []
+
+    def take():
+        got.append(journals.LOCK.acquire(timeout=10))
+        if got[0]:
+            journals.LOCK.release()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    return got[0]
+
+
+@pytest.mark.parametrize("kind", [5, 300, "block", "keeper", "edit", "sync", "roll"])
+def test_an_interrupt_at_every_place_of_a_call(collection, kind):
+    interrupts = 0
+    with collection.new_experiment() as experiment:
+        recorder = Recorder(experiment)
+        for number in range(3):
+            recorder.call(next(recorder.numbers), recorder.keepers[number], 40)
+        for after in itertools.count():
+            came = interrupted(lambda: recorder.go(kind), after)
+            interrupts += came
+            # a short record of another keeper comes behind, where the interrupted one may have left something
+            recorder.call(next(recorder.numbers), recorder.keepers[after % 3], 1)
+            check_file(experiment._journal)
+            if not came or after > 6000:
+                break
+            if after % 50 == 0:
+                assert lock_is_free()
+        assert lock_is_free()
+        recorder.check(experiment.records, interrupts)
+    assert interrupts > 5
+    recorder.check(collection.records, interrupts)
+    assert collection.experiments[0].state == "finished"
+
+
+def test_an_interrupt_at_every_place_of_a_call_in_memory():
+    root = RecordKeeper()
+    recorder = Recorder(root)
+    interrupts = 0
+    for after in range(0, 900, 2):
+        interrupts += interrupted(lambda: recorder.go("roll"), after)
+    assert interrupts > 100
+    recorder.check(root.records, interrupts)
+
+
+def test_an_interrupt_at_every_place_of_a_begin_and_a_close(collection):
+    """An interrupted experiment may be there or not; whatever is there can be read, and the next one works."""
+    for after in itertools.count(0, 7):
+        made = []
+
+        def begin_and_close(made=made):
+            made.append(collection.new_experiment(a=1))
+            made[0].add_record(b=2)
+            made.append("added")
+            made[0].close()
+            made.append("closed")
+
+        came = interrupted(begin_and_close, after)
+        if made:
+            made[0].close()  # once more, as a user would
+        if "added" in made:
+            attempt = next(one for one in collection.experiments if one._session.place.id == made[0]._session.place.id)
+            assert [record["b"] for record in attempt.records] == [2]
+            assert attempt.state == "finished"
+        if not came:
+            break
+    assert after > 100
+    with collection.new_experiment() as experiment:
+        experiment.add_record(last=True)
+    assert collection[-1][-1]["last"]
+    assert lock_is_free()
+    # one that was begun and not handed over yet is either ended, or known, so that it can be closed and is at exit
+    running = {
+        one._session.place.id for one in collection.experiments if one.state == "running" and one.start_time is not None
+    }
+    assert running <= {one._session.place.id for one in collection.open_experiments}
+    for one in collection.open_experiments:
+        one.close("interrupted while it began")
+
+
+STORM = """
+import itertools, json, random, signal, sys, time
+from rigorous_recorder import ExperimentCollection
+import children
+children.shrink(int(sys.argv[3]))
+sys.executable = ""
+collection = ExperimentCollection(sys.argv[1], journal=sys.argv[2], sync_interval=0.02)
+dice = random.Random(int(sys.argv[4]))
+armed, interrupts, wanted = False, 0, int(sys.argv[5])
+returned = []
+
+def interrupt(*_):
+    global armed, interrupts
+    if armed:
+        armed = False
+        interrupts += 1
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt)
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+experiment = collection.new_experiment(edited=-1)
+keepers = [experiment.sub_record_keeper(name=n) for n in range(3)]
+number = 0
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0015)
+while interrupts < wanted:
+    try:
+        armed = True
+        while True:
+            number += 1
+            under, kind = dice.randrange(3), dice.random()
+            if kind < 0.9:
+                keepers[under].add_record({"n": number, "under": under, "pad": "x" * dice.choice((0, 30, 100, 400))})
+            elif kind < 0.96:
+                keepers[under].add_records(n=number, under=under, row=range(5))
+            elif kind < 0.98:
+                keepers[under] = experiment.sub_record_keeper(name=under)
+                continue
+            elif kind < 0.999:
+                experiment["edited"] = number
+                continue
+            else:
+                experiment.sync()
+                continue
+            returned.append(number)
+    except KeyboardInterrupt:
+        pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+if sys.argv[6] == "close":
+    experiment.close()
+print(json.dumps([returned, interrupts]), flush=True)
+if sys.argv[6] == "kill":
+    signal.raise_signal(signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("ending", ["close", "kill"])
+@pytest.mark.parametrize(("block", "storms"), [(512, 1), (65536, 1), pytest.param(512, 60, marks=pytest.mark.long)])
+def test_a_storm_of_interrupts(collection, journal, block, storms, ending):
+    for seed in range(storms):
+        environment = {**children.ENVIRONMENT, "PYTHONPATH": f"{children.ROOT}:{children.ROOT}/tests"}
+        ended = children.run(STORM, collection.path, journal, block, seed, 200, ending, env=environment)
+        assert ended.returncode == (0 if ending == "close" else -9), ended.stderr
+        returned, interrupts = json.loads(ended.stdout)
+        rows = {}
+        for record in collection[-1] if ending == "close" else collection.experiments[-1].records:
+            assert record["under"] == record["name"], record
+            rows.setdefault(record["n"], []).append(record["row"])
+        assert all(found in ([None], [0, 1, 2, 3, 4]) for found in rows.values())
+        assert list(rows) == sorted(rows)
+        assert set(returned) <= set(rows)
+        assert len(set(rows) - set(returned)) <= interrupts
+        assert collection.experiments[-1].state == ("finished" if ending == "close" else "killed")

@@ -1,0 +1,204 @@
+"""Many processes at once: each writes its own files, the union is exact, and readers see it grow."""
+
+import concurrent.futures
+import multiprocessing
+import subprocess
+import time
+
+import children
+import joblib
+import pytest
+
+from rigorous_recorder import ExperimentCollection
+
+pytestmark = pytest.mark.timeout(100)  # a hang is a failure
+WRITERS = 16
+COUNT = 1000
+
+WRITER = """
+import sys, time
+from rigorous_recorder import ExperimentCollection
+import children
+path, mode, who, count, start = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
+children.shrink(16384)
+if who >= 3:
+    sys.executable = ""  # three sealing helpers are enough for two cores
+collection = ExperimentCollection(path, journal=mode, sync_interval=0.05)
+time.sleep(max(0.0, start - time.time()))
+with collection.new_experiment(who=who) as experiment:
+    part = experiment.sub_record_keeper(name="k0")
+    for call in range(count):
+        part.add_record(children.make(who, call, 0, "k0", children.PADS[call % 3]))
+        if call % 100 == 0:
+            time.sleep(0.005)
+"""
+
+READER = """
+import sys, time
+from pathlib import Path
+from rigorous_recorder import ExperimentCollection
+import children
+path, stop = sys.argv[1], Path(sys.argv[2])
+collection = ExperimentCollection(path)
+before, rounds = {}, 0
+last = False
+while not last:
+    last = stop.exists()  # once more after all are finished
+    now = {}
+    for record in collection.records if Path(path, "format").exists() else ():
+        assert children.right(record), record
+        assert record["thread"] == record["who"]
+        assert record["call"] == now.get(record["thread"], 0), "no prefix"
+        now[record["thread"]] = record["call"] + 1
+    for who, count in before.items():
+        assert now[who] >= count, f"{who}: {count} records were there, now {now[who]}"
+    before = now
+    rounds += 1
+print(rounds, sum(before.values()))
+"""
+
+PATHS = {**children.ENVIRONMENT, "PYTHONPATH": f"{children.ROOT}:{children.ROOT}/tests"}
+
+
+def start(code, *arguments):
+    """Start Python code in a process of its own."""
+    command = [children.PYTHON, "-W", "error", "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=PATHS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    """Wait for a process, which must not fail, and give what it printed."""
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    return out
+
+
+@pytest.mark.parametrize(
+    ("writers", "count"),
+    [(WRITERS, COUNT), pytest.param(64, 50_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
+)
+def test_sixteen_processes_and_two_live_readers(tmp_path, journal, writers, count):
+    collection = ExperimentCollection(tmp_path / "study", journal=journal)
+    stop = tmp_path / "stop"
+    readers = [start(READER, collection.path, stop) for _ in range(2)]
+    at = time.time() + 2
+    try:
+        for process in [start(WRITER, collection.path, journal, who, count, at) for who in range(writers)]:
+            finish(process)
+    finally:
+        stop.touch()
+        read = [finish(process).split() for process in readers]
+    assert all(int(total) == writers * count for _, total in read)
+    assert all(int(rounds) > 0 for rounds, _ in read)
+    assert collection.experiment_numbers == tuple(range(1, writers + 1))
+    experiments = collection.experiments
+    assert {one.info["who"] for one in experiments} == set(range(writers))
+    for one in experiments:
+        assert (one.state, one.n_records) == ("finished", count)
+        assert [record["call"] for record in one.records] == list(range(count))
+
+
+# ---- one experiment, its keeper handed over ------------------------------------------------------------------------
+
+
+def work(keeper, who, count):
+    """What a worker does with a keeper that was handed to it."""
+    own = keeper.sub_record_keeper(name=f"k{who}")
+    for call in range(count):
+        own.add_record(children.make(who, call, 0, f"k{who}", ""))
+    keeper.add_record(summary=who)
+    keeper.sync()
+    return who
+
+
+def check_union(collection, workers, count):
+    """See to it that each worker's records are there once, in order, below the model that was handed over."""
+    (experiment,) = collection.experiments
+    assert experiment.state == "finished"
+    records = list(experiment.records)
+    assert all(record["model"] == "m" and record["lr"] == 0.1 for record in records if record["late"] is None)
+    found = {who: [] for who in range(workers)}
+    for record in records:
+        if record["thread"] is not None:
+            assert children.right(record)
+            found[record["thread"]].append(record["call"])
+    assert found == {who: list(range(count)) for who in range(workers)}
+    assert sorted(record["summary"] for record in records if record["summary"] is not None) == list(range(workers))
+    assert [record["late"] for record in records if record["late"] is not None] == [True]
+    assert len(records) == workers * count + workers + 1
+
+
+def in_pool(method):
+    def run(keeper, workers, count):
+        with multiprocessing.get_context(method).Pool(4) as pool:
+            pool.starmap(work, [(keeper, who, count) for who in range(workers)])
+
+    return run
+
+
+def in_processes(method):
+    def run(keeper, workers, count):
+        context = multiprocessing.get_context(method)
+        processes = [context.Process(target=work, args=(keeper, who, count)) for who in range(workers)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+
+    return run
+
+
+def in_futures(method):
+    def run(keeper, workers, count):
+        with concurrent.futures.ProcessPoolExecutor(4, mp_context=multiprocessing.get_context(method)) as pool:
+            assert list(pool.map(work, [keeper] * workers, range(workers), [count] * workers)) == list(range(workers))
+
+    return run
+
+
+def in_joblib(backend):
+    def run(keeper, workers, count):
+        joblib.Parallel(n_jobs=4, backend=backend)(joblib.delayed(work)(keeper, who, count) for who in range(workers))
+
+    return run
+
+
+WAYS = {
+    "pool fork": in_pool("fork"),
+    "pool spawn": in_pool("spawn"),
+    "pool forkserver": in_pool("forkserver"),
+    "processes fork": in_processes("fork"),
+    "processes spawn": in_processes("spawn"),
+    "futures fork": in_futures("fork"),
+    "futures spawn": in_futures("spawn"),
+    "joblib loky": in_joblib("loky"),
+    "joblib threading": in_joblib("threading"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_keeper_is_handed_to_workers(collection, monkeypatch, way):
+    monkeypatch.setenv("PYTHONPATH", PATHS["PYTHONPATH"])  # spawned workers import this file
+    workers = 4 if "spawn" in way or "server" in way else WRITERS
+    with collection.new_experiment(lr=0.1) as experiment:
+        WAYS[way](experiment.sub_record_keeper(model="m"), workers, 500)
+        experiment.add_record(late=True)
+    check_union(collection, workers, 500)
+
+
+def test_numbers_stay_unique_and_contiguous_under_contention(tmp_path, journal):
+    code = """
+import sys
+from rigorous_recorder import ExperimentCollection
+collection = ExperimentCollection(sys.argv[1], journal=sys.argv[2])
+for _ in range(10):
+    with collection.new_experiment() as experiment:
+        experiment.add_record(n=experiment.number)
+"""
+    collection = ExperimentCollection(tmp_path / "study", journal=journal)
+    for process in [start(code, collection.path, journal) for _ in range(WRITERS)]:
+        finish(process)
+    assert collection.experiment_numbers == tuple(range(1, 10 * WRITERS + 1))
+    assert all(record["n"] == record["experiment_number"] for record in collection.records)
+    assert len(collection) == 10 * WRITERS

@@ -1,0 +1,270 @@
+"""What a power cut leaves, shown without one: a disk that keeps only what was synced, in three ways, is read again."""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from rigorous_recorder import DamageWarning, ExperimentCollection
+from rigorous_recorder.store import background, files, pack
+from rigorous_recorder.store import journal as journals
+
+CUTS = ["names as synced", "names as they are", "names as synced, less the removed ones"]
+"""A file's data is what was synced last. Its name may be on disk as of the last sync of its folder, or already as of now,
+or removals may be there already and renames not."""
+
+
+class Disk:
+    """Follows the calls of `store/files.py` and knows what is on disk for certain.
+
+    Args:
+        monkeypatch: Replaces the functions.
+        root: A folder that is on disk, with nothing in it.
+        without: A function whose calls have no effect: the mutation that the tests must notice.
+        check: Called after each call that changes something.
+    """
+
+    def __init__(self, monkeypatch, root, without=None, check=None):
+        self.root, self.check = str(root), check
+        self.contents, self.names = {}, {}
+        self.real = {
+            name: getattr(files, name)
+            for name in ("create", "sync_data", "sync_file", "sync_folder", "rename", "remove", "link")
+        }
+        for name, real in self.real.items():
+            monkeypatch.setattr(files, name, self.following(name, real, name == without))
+
+    def following(self, name, real, skipped):
+        def call(*arguments):
+            if skipped:
+                return None
+            result = real(*arguments)
+            if name in ("sync_data", "sync_file"):
+                self.note_file(*arguments)
+            elif name == "sync_folder":
+                self.note_folder(*arguments)
+            elif name == "create":
+                self.contents.pop(os.fstat(result).st_ino, None)  # the number of a file that was removed
+            if self.check is not None and threading.current_thread() is threading.main_thread():
+                self.check()
+            return result
+
+        return call
+
+    def note_file(self, descriptor):
+        status = os.fstat(descriptor)
+        self.contents[status.st_ino] = os.pread(descriptor, status.st_size, 0)
+
+    def note_folder(self, path):
+        path = os.path.realpath(path)
+        self.names[path] = {entry.name: (entry.inode(), entry.is_dir()) for entry in os.scandir(path)}
+
+    def note_all(self):
+        """Take what is there now for synced."""
+        for folder, _, names in os.walk(self.root):
+            self.note_folder(folder)
+            for name in names:
+                descriptor = os.open(f"{folder}/{name}", os.O_RDONLY)
+                self.note_file(descriptor)
+                os.close(descriptor)
+
+    def after_cut(self, target, cut, folder=None):
+        """Build what is on disk after a power cut, as a folder."""
+        folder = folder or self.root
+        target.mkdir()
+        now = (
+            {entry.name: (entry.inode(), entry.is_dir()) for entry in os.scandir(folder)}
+            if os.path.isdir(folder)
+            else {}
+        )
+        names = dict(now) if cut == CUTS[1] else dict(self.names.get(folder, {}))
+        if cut == CUTS[2]:
+            names = {name: what for name, what in names.items() if name in now}
+        for name, (inode, is_folder) in names.items():
+            if is_folder:
+                self.after_cut(target / name, cut, f"{folder}/{name}")
+            else:
+                (target / name).write_bytes(self.contents.get(inode, b""))
+        return target
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "disk").mkdir()
+    return tmp_path / "disk"
+
+
+def read_cuts(disk):
+    """For each way to cut the power: the states and the records' numbers that are read afterwards."""
+    found = []
+    for cut in CUTS:
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as aside:
+            warnings.simplefilter("ignore", DamageWarning)
+            warnings.simplefilter("ignore", UserWarning)  # a collection that is not there at all
+            collection = ExperimentCollection(disk.after_cut(Path(aside) / "copy", cut) / "studies" / "mine")
+            found.append(
+                ([one.state for one in collection.experiments], [record["i"] for record in collection.records])
+            )
+    return found
+
+
+def record_through_cuts(tmp_path, root, journal, disk):
+    """Begin, record through several units, sync, edit, close; after each step cut the power in three ways."""
+    collection = ExperimentCollection(root / "studies" / "mine", journal=journal, sync_interval=3600)
+    experiment = collection.new_experiment(a=1)
+    for states, _ in read_cuts(disk):
+        assert states == ["running"], "the experiment is not on disk when it has begun"
+    for i in range(100):
+        experiment.add_record(i=i, pad="x" * 100)
+    experiment.sync()
+    for _, numbers in read_cuts(disk):
+        assert numbers[:100] == list(range(100)), "records are not on disk when sync() returns"
+    experiment.sub_record_keeper(b=2).add_records(i=range(100, 120))
+    experiment.sync()
+    for _, numbers in read_cuts(disk):
+        assert numbers[:120] == list(range(120))
+    experiment.add_record(i=120)
+    experiment.close()
+    for states, numbers in read_cuts(disk):
+        assert (states, numbers) == (["finished"], list(range(121))), "not on disk when close() returns"
+    collection.keepers()[0].update(a=2)
+    collection.add_notes(note=3)
+    for cut in CUTS:
+        copy = disk.after_cut(tmp_path / "copy", cut)
+        assert {
+            (record["a"], record["note"]) for record in ExperimentCollection(copy / "studies" / "mine").records
+        } == {(2, 3)}
+        shutil.rmtree(copy)
+
+
+@pytest.fixture(autouse=True)
+def small_units(monkeypatch):
+    monkeypatch.setitem(journals.Journal.__init__.__kwdefaults__, "block_size", 1024)
+    monkeypatch.setattr(journals, "SIZES", (4096, 4096))
+    monkeypatch.setattr("sys.executable", "")  # no helper: the disk could not follow what another process does
+    background.background.helper.stop()  # one that an earlier test left
+
+
+def test_what_was_begun_synced_or_closed_survives_a_power_cut(tmp_path, root, journal, monkeypatch):
+    record_through_cuts(tmp_path, root, journal, Disk(monkeypatch, root))
+
+
+@pytest.mark.parametrize("without", ["sync_data", "sync_folder"])
+def test_this_test_can_fail_each_sync_is_needed(tmp_path, root, journal, monkeypatch, without):
+    disk = Disk(monkeypatch, root, without)
+    with pytest.raises(AssertionError, match="not on disk"):
+        record_through_cuts(tmp_path, root, journal, disk)
+
+
+# ---- sealing --------------------------------------------------------------------------------------------------------
+
+
+def seal_through_cuts(tmp_path, root, journal, monkeypatch, without=None):
+    """Seal a unit, and cut the power in three ways after each call that changes something. The number of cuts."""
+    collection = ExperimentCollection(root / "studies" / "mine", journal=journal)
+    with collection.new_experiment(a=1) as experiment:
+        experiment.add_records(i=range(50))
+        folder = Path(experiment._session.folder)
+    wrong, cuts = [], []
+
+    def check():
+        for states, numbers in read_cuts(disk):
+            cuts.append(1)
+            if (states, numbers) != (["finished"], list(range(50))):
+                wrong.append((states, len(numbers)))
+
+    disk = Disk(monkeypatch, root, without, check)
+    disk.note_all()
+    for path in sorted(folder.glob("*.log")):
+        assert pack.seal(str(path)) is not None
+    check()
+    assert [record["i"] for record in collection.records] == list(range(50))
+    assert wrong == [], "a power cut while sealing loses records"
+    return len(cuts)
+
+
+def test_a_power_cut_at_any_point_of_sealing_loses_nothing(tmp_path, root, journal, monkeypatch):
+    assert seal_through_cuts(tmp_path, root, journal, monkeypatch) > 9
+
+
+@pytest.mark.parametrize("without", ["sync_file", "sync_folder"])
+def test_this_test_can_fail_each_sync_of_a_seal_is_needed(tmp_path, root, journal, monkeypatch, without):
+    with pytest.raises(AssertionError, match="loses records"):
+        seal_through_cuts(tmp_path, root, journal, monkeypatch, without)
+
+
+# ---- the background thread ------------------------------------------------------------------------------------------
+
+
+def wait_for(condition, experiment=None):
+    """Wait until something has happened; only a hang is a failure."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, (
+            "it does not happen",
+            background.background._thread,
+            experiment and (experiment._journal.failure, experiment._journal._retired),
+        )
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_the_thread_brings_records_to_disk_without_any_call(tmp_path, root, journal, monkeypatch, count):
+    disk = Disk(monkeypatch, root)
+    experiment = ExperimentCollection(root / "studies" / "mine", journal=journal, sync_interval=0.1).new_experiment()
+    disk.note_folder(root)
+    disk.note_folder(root / "studies")
+    for i in range(count):
+        experiment.add_record(i=i, pad="x" * 100)
+
+    def synced():
+        return all(numbers == list(range(count)) for _, numbers in read_cuts(disk))
+
+    def vouched():
+        data = Path(experiment._journal.path).read_bytes()
+        return pack.Decoded(data).unverified == 0
+
+    wait_for(synced, experiment)
+    wait_for(vouched, experiment)
+    experiment.close()
+
+
+def test_an_idle_journal_is_not_synced_again_and_again(root, journal, monkeypatch):
+    calls = []
+    real = files.sync_data
+    monkeypatch.setattr(files, "sync_data", lambda descriptor: (calls.append(1), real(descriptor)))
+    experiment = ExperimentCollection(root / "study", journal=journal, sync_interval=0.01).new_experiment()
+    experiment.add_record(i=1)
+    wait_for(lambda: calls)
+    experiment.sync()
+    time.sleep(0.3)
+    before = len(calls)
+    time.sleep(0.3)
+    assert len(calls) <= before + 1, "an idle experiment keeps the disk busy"
+    experiment.close()
+
+
+def test_the_heart_beats(root, journal, monkeypatch):
+    monkeypatch.setattr(background, "HEARTBEAT", 0.05)
+    experiment = ExperimentCollection(root / "study", journal=journal, sync_interval=0.02).new_experiment()
+    path = experiment._journal.path
+    for _ in range(3):
+        os.utime(path, (1000, 1000))
+        wait_for(lambda: files.modified(path) > time.time() - 60)
+    experiment.close()
+
+
+def test_the_heart_stops_with_the_experiment(root, journal, monkeypatch):
+    monkeypatch.setattr(background, "HEARTBEAT", 0.01)
+    experiment = ExperimentCollection(root / "study", journal=journal, sync_interval=0.01).new_experiment()
+    path = experiment._journal.path
+    experiment.close()
+    time.sleep(0.1)  # the last beat may be on its way
+    os.utime(path, (1000, 1000))
+    time.sleep(0.2)
+    assert files.modified(path) == 1000
