@@ -59,9 +59,25 @@ def open_write(path: str) -> int:
     return os.open(path, os.O_RDWR | _CLOEXEC | _NOFOLLOW)
 
 
-def preallocate(descriptor: int, size: int) -> None:
-    """Reserve `size` bytes on disk. OSError with ENOSPC, EDQUOT or EFBIG when they are not to be had."""
-    os.posix_fallocate(descriptor, 0, size)
+def preallocate(descriptor: int, size: int, start: int = 0) -> None:
+    """Reserve `size` bytes of a file from `start` on. OSError with ENOSPC, EDQUOT or EFBIG when they are not to be had."""
+    os.posix_fallocate(descriptor, start, size)
+
+
+def extend(descriptor: int, size: int, start: int) -> None:
+    """Make a file longer by `size` zeros from its end `start` on, for which there is then room on the disk.
+
+    Raises:
+        OSError: There is no room; the file may have become longer by a part of them.
+    """
+    try:
+        preallocate(descriptor, size, start)
+    except AttributeError:  # not on this system
+        write_at(descriptor, bytes(size), start)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # nor on this file system
+            raise
+        write_at(descriptor, bytes(size), start)
 
 
 def map_shared(descriptor: int, size: int) -> mmap.mmap:

@@ -82,7 +82,7 @@ class Journal:
     """
 
     __slots__ = (
-        "__weakref__", "_block", "_descriptor", "_end", "_folder_dirty", "_index", "_last", "_level_bytes", "_n",
+        "__weakref__", "_block", "_busy", "_descriptor", "_end", "_folder_dirty", "_index", "_last", "_left", "_level_bytes", "_n",
         "_next_level", "_padded", "_populates", "_reserve", "_retired", "_salt", "_slot", "_slotted", "_span", "_start",
         "_sync_lock", "_synced", "_temporaries", "_version", "_written", "attempt", "block_size", "closed", "failure",
         "folder", "keeper", "limit", "locals", "locked", "map", "mode", "owner", "path", "pos", "sequence", "sizes", "token",
@@ -145,6 +145,8 @@ class Journal:
         self._slot = self._slotted = self._synced = self._level_bytes = 0
         self._retired: list[Retired] = []
         self._folder_dirty = False
+        self._busy = 0
+        self._left: list[int] = []
 
     # ---- numbers -----------------------------------------------------------------------------------------------------
 
@@ -239,38 +241,72 @@ class Journal:
         try:
             self._flush()
         except OSError as error:
-            if self.pos == e:  # else somebody who interrupted has added behind it, and it stays
+            if self.pos == e and self._written < e:  # else somebody who interrupted has added behind it, and it stays
                 self.map[p:e] = bytes(size)
                 self.pos = p
                 self.keeper = None
-                with contextlib.suppress(OSError):  # what may have been written of it was never acknowledged
-                    files.write_at(self._descriptor, bytes(min(e, self._padded) - self._written), self._written)
+                self._wipe(self._written, min(e, self._padded))
             raise self._refused(error) from error
         return True
 
     def _flush(self) -> None:
-        """In `write()` mode: bring the file up to `pos`, in one call."""
-        pos = self.pos
-        if self.mode != WRITTEN or self._written >= pos:
-            return
-        if pos + self._reserve > self._padded:
-            self._pad(pos + self._reserve)
-        files.write_at(self._descriptor, self.map[self._written : pos], self._written)
-        self._written = pos
+        """In `write()` mode: bring the file up to `pos`, in one call.
 
-    def _pad(self, end: int) -> None:
-        """In `write()` mode: have zeros written ahead, so that there is room for the end entry on a full disk."""
+        A signal handler may record, sync or close in the middle of this. So what is written, where and into which file is
+        taken at one moment, in lines without a call: written late, it is what stands there already.
+        """
+        if self.mode != WRITTEN:
+            return
+        self._busy += 1  # from here on no descriptor is closed
+        try:
+            while self._written < self.pos:
+                if self.pos + self._reserve > self._padded:
+                    self._pad(self._version)
+                b""[0:0]
+                version, descriptor, start, stop = self._version, self._descriptor, self._written, self.pos
+                data = self.map[start:stop]
+                files.write_at(descriptor, data, start)
+                if version == self._version and self._written < stop:
+                    self._written = stop
+        finally:
+            self._busy -= 1
+            self._close_left()
+
+    def _wipe(self, start: int, stop: int) -> None:
+        """In `write()` mode: put zeros where part of an entry may stand that was refused, and never acknowledged."""
+        with contextlib.suppress(OSError):
+            files.write_at(self._descriptor, bytes(stop - start), start)
+        if self._written > start:  # somebody who interrupted has written there
+            self._written = start
+            self._flush()
+
+    def _pad(self, version: int) -> None:
+        """In `write()` mode: make the file longer ahead of the entries, so that there is room for its end on a full disk.
+
+        Not by writing zeros where the system has another way: they might come after the entry of a signal handler.
+        """
+        descriptor, start = self._descriptor, self._padded
+        end = self.pos + self._reserve
         for target in (end + PAD, end):
             try:
-                files.write_at(self._descriptor, bytes(target - self._padded), self._padded)
+                files.extend(descriptor, target - start, start)
             except OSError:
-                with contextlib.suppress(OSError):
-                    files.truncate(self._descriptor, self._padded)
-                if target == end:
+                if target == end and version == self._version and end > self._padded:
                     raise
             else:
-                self._padded = target
+                if version == self._version and self._padded < target:
+                    self._padded = target
                 return
+
+    def _close_left(self) -> None:
+        """Close the descriptors that were done with while somebody who was interrupted still had them in hand."""
+        while self._left and not self._busy:
+            descriptor = self._left.pop()
+            files.close(descriptor)
+
+    def _close_descriptor(self, descriptor: int) -> None:
+        self._left.append(descriptor)
+        self._close_left()
 
     # ---- blocks and units --------------------------------------------------------------------------------------------
 
@@ -315,13 +351,19 @@ class Journal:
         if self.map is None or pos <= start or pos == self._slotted:
             return
         self._flush()
+        descriptor = self._descriptor
         slot = u.pack_slot(pos - block, u.checksum(self._salt, self._index, self._span, self.map[start:pos]))
-        if version != self._version:
+        if version != self._version or pos <= self._slotted:
             return
         offset = block + u.SLOTS[0] + self._slot * len(slot)
         self.map[offset : offset + 8] = slot  # eight aligned bytes are one store: no kill leaves half of them
         if self.mode == WRITTEN:
-            files.write_at(self._descriptor, slot, offset)
+            self._busy += 1
+            try:
+                files.write_at(descriptor, slot, offset)
+            finally:
+                self._busy -= 1
+                self._close_left()
         if version == self._version:  # an interrupted write is done again
             self._slot, self._slotted = 1 - self._slot, pos
 
@@ -510,7 +552,7 @@ class Journal:
             for unit in retired:
                 with contextlib.suppress(ValueError):  # a signal handler that synced has closed it already
                     self._retired.remove(unit)
-                    files.close(unit.descriptor)
+                    self._close_descriptor(unit.descriptor)
             return [unit.path for unit in retired]
 
     def _unsafe(self, error: OSError) -> StoreError:
@@ -557,7 +599,7 @@ class Journal:
         finally:
             descriptor, self._descriptor = self._descriptor, -1
             if descriptor >= 0:
-                files.close(descriptor)
+                self._close_descriptor(descriptor)
 
     def _let_go(self) -> int:
         """Let go of the memory of the last unit, so that nothing is added any more. Gives the bytes used, 0 for no unit."""
@@ -579,7 +621,7 @@ class Journal:
         """In a forked child: let go of the parent's file without touching it, and become a writer of one's own."""
         if self.folder is None:
             return
-        descriptors = [unit.descriptor for unit in self._retired] + [self._descriptor]
+        descriptors = [*(unit.descriptor for unit in self._retired), *self._left, self._descriptor]
         self._sync_lock = threading.RLock()
         self._fresh()
         for descriptor in descriptors:
