@@ -82,11 +82,11 @@ class Journal:
     """
 
     __slots__ = (
-        "__weakref__", "_block", "_busy", "_descriptor", "_end", "_folder_dirty", "_index", "_last", "_left", "_level_bytes", "_n",
-        "_next_level", "_padded", "_populates", "_reserve", "_retired", "_salt", "_slot", "_slotted", "_span", "_start",
-        "_sync_lock", "_synced", "_temporaries", "_version", "_written", "attempt", "block_size", "closed", "failure",
-        "folder", "keeper", "limit", "locals", "locked", "map", "mode", "owner", "path", "pos", "sequence", "sizes", "token",
-        "units", "writer",
+        "__weakref__", "_block", "_busy", "_descriptor", "_end", "_folder_dirty", "_index", "_last", "_left",
+        "_level_bytes", "_n", "_next_level", "_padded", "_populates", "_reserve", "_retired", "_salt", "_slot",
+        "_slotted", "_span", "_start", "_sync_lock", "_synced", "_temporaries", "_version", "_written", "attempt",
+        "block_size", "closed", "failure", "folder", "keeper", "limit", "locals", "locked", "map", "mode", "owner",
+        "path", "pos", "sequence", "sizes", "token", "units", "writer",
     )  # fmt: skip
 
     def __init__(
