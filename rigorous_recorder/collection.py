@@ -18,6 +18,7 @@ from .errors import (
     storing,
 )
 from .experiment import Experiment, Experiments, open_experiments, session_for, stored
+from .frames.methods import Flat
 from .keeper import RENAMED, RecordKeeper, restore, restore_chain
 from .levels import ROOT
 from .node import checked, level_data
@@ -31,6 +32,7 @@ from .store.snapshot import list_attempts, list_claims, list_units
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .frames.plan import Plan
     from .reading import AttemptView
     from .record import Record, Records
 
@@ -41,7 +43,7 @@ _GONE: Final = {
 }
 
 
-class CollectionView:
+class CollectionView(Flat):
     """A collection, or a branch of it, to read. Every access sees the disk as it is then.
 
     Made by `ExperimentCollection.under`; nothing is recorded through it.
@@ -102,6 +104,13 @@ class CollectionView:
 
     def _records(self) -> Records:
         return self._read().records(self._conditions, self._branches)
+
+    def _plan(self) -> Plan:
+        from .frames.plan import make_plan  # which brings polars
+
+        view = self._read()
+        with storing("the collection cannot be read", self._path):
+            return make_plan(view, self._conditions, self._branches)
 
     def __len__(self) -> int:
         """The number of records."""

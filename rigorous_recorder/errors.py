@@ -11,6 +11,7 @@ RecorderError
 ├── NotACollectionError (ValueError)       a path that is no collection of ours
 ├── FormatError (ValueError)               a newer, foreign or damaged file
 ├── StoreError (OSError)                   the disk refused
+├── MissingLibraryError (ImportError)      an optional library that is not installed
 ├── HandleError (TypeError)                a keeper that cannot be handed to another process
 └── RenamedError (AttributeError)          a name of an earlier release that went away
 
@@ -99,6 +100,10 @@ class FormatError(RecorderError, ValueError):
 
 class StoreError(RecorderError, OSError):
     """The operating system refused to store. What was recorded before is safe."""
+
+
+class MissingLibraryError(RecorderError, ImportError):
+    """A call needs a library that is not installed; the message names the extra that brings it."""
 
 
 class HandleError(RecorderError, TypeError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from .branches import Branch
 from .errors import HandleError, InvalidCallError, RecorderError, RenamedError, TreeError, storing
+from .frames.methods import Flat
 from .node import Node, as_dict, level_data
 from .pending import PendingRecord, Pendings
 from .session import Session, sessions
@@ -18,6 +19,7 @@ from .values import REFUSALS, encode_record, refusal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from .frames.plan import Plan
     from .levels import LevelId, Stamp
     from .reading import View
     from .record import Record, Records
@@ -35,7 +37,7 @@ RENAMED: Final = {
 """Names of earlier releases that went away, and what to use instead."""
 
 
-class RecordKeeper(Node):
+class RecordKeeper(Flat, Node):
     """A node of the tree. Holds its own data, which all records added at or below it inherit.
 
     `RecordKeeper(**data)` is a root in memory, for use without a collection.
@@ -356,6 +358,14 @@ class RecordKeeper(Node):
         view = self._view()
         view.warn()
         return view.records(branches=[self._branch()])
+
+    def _plan(self) -> Plan:
+        from .frames.plan import make_plan  # which brings polars
+
+        view = self._view()
+        view.warn()
+        with storing("the records cannot be read", self._session.folder):
+            return make_plan(view, branches=[self._branch()])
 
     def _branch(self) -> Branch:
         place = self._session.place

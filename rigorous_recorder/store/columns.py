@@ -16,7 +16,7 @@ from rigorous_recorder import values as v
 
 from .gather import Gathered
 from .memory import unhurried
-from .pieces import LIST, OTHER, TYPES, Piece, kind_of, python_list
+from .pieces import LIST, OTHER, TYPES, Piece, kind_of, python_list, split
 from .template import FLOAT, INT, NULL, TEXT
 from .text import text_form
 from .walk import Walk
@@ -97,6 +97,20 @@ def _frame(gathered: Gathered) -> pl.DataFrame:
         if exact is not None:
             companions.append(exact.alias(EXACT + key))
     return pl.DataFrame(columns + companions)
+
+
+def column_of(values: list[Any], places: NDArray[Any] | None, rows: int) -> pl.Series:
+    """Python values as a column of the narrowest type that holds them all, or of text, without its companion.
+
+    Args:
+        values: Those that are there.
+        places: Their rows; None when they are those of all rows.
+        rows: How many rows the column has; the others are null.
+    """
+    kinds: dict[str, list[Piece]] = {}
+    for piece in split(values, 0, places) if values else ():
+        kinds.setdefault(piece.kind, []).append(piece)
+    return _Column(kinds, rows).built()[0]
 
 
 class _Column:

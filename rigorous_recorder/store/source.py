@@ -68,6 +68,9 @@ class UnitSource(Protocol):
     def frame(self) -> pl.DataFrame:
         """The rows as columns; see `columns.unit_frame`."""
 
+    def schema(self) -> dict[str, Any]:
+        """The columns of `frame` and their polars types, without reading the rows where that is possible."""
+
 
 class LogSource:
     """A unit in its log. Small ranges of it are read without polars and NumPy.
@@ -159,6 +162,10 @@ class LogSource:
 
             self._decoded = Decoded(self.data)
         return self._decoded.frame
+
+    def schema(self) -> dict[str, Any]:
+        """The columns of `frame` and their polars types."""
+        return dict(self.frame().schema)
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[Event | None, int, int]]:
         """The rows [start, stop) as ranges of single records, and with the event that holds them, of rows of blocks."""
@@ -282,3 +289,13 @@ class PackSource:
         if self._frame is None:
             self._frame = read_frame(self.path)
         return self._frame
+
+    def schema(self) -> dict[str, Any]:
+        """The columns of `frame` and their polars types, by the footer.
+
+        Raises:
+            FormatError: The pack is damaged.
+        """
+        from .pack import read_schema
+
+        return read_schema(self.path) if self._frame is None else dict(self._frame.schema)

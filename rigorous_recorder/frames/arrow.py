@@ -1,0 +1,31 @@
+"""Arrow: the flat frame as a pyarrow Table."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from rigorous_recorder.errors import MissingLibraryError
+
+from .polars import to_polars
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .categories import Categories
+    from .plan import Plan
+
+
+def to_arrow(plan: Plan, categories: Categories = "text") -> pa.Table:
+    """Make the table of a plan.
+
+    Raises:
+        MissingLibraryError: pyarrow is not installed.
+        UnknownKeyError, InvalidCallError: As `polars.to_polars`.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingLibraryError(
+            "to_arrow() makes a pyarrow Table, and pyarrow is not installed. "
+            "Hint: pip install 'rigorous-recorder[arrow]', or use to_polars()."
+        )
+    return to_polars(plan, categories).to_arrow()

@@ -1,0 +1,124 @@
+"""The methods that make flat frames, shared by collections, their branches and keepers. Imports no frame library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection
+
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    from .plan import Plan
+
+
+class Flat:
+    """Whatever can be read as one flat frame: one row per record, with inherited values beside its own.
+
+    Columns are `experiment_number`, the users' inherited keys from the root down, the other automatic keys,
+    `rr_attempt`, `rr_lineage`, and the records' own keys as they appear. See `docs/frames.md`.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def _plan(self) -> Plan:
+            """The plan of the frame, as things are at this call; each kind of thing that can be read has its own."""
+
+    def to_polars(
+        self,
+        columns: Collection[str] | None = None,
+        lineage: bool = True,
+        categories: str | Collection[str] = "text",
+    ) -> pl.DataFrame:
+        """All records as one polars frame, fixed at this call.
+
+        Args:
+            columns: The columns to keep, in this order; all by default.
+            lineage: Whether to add `rr_attempt` and `rr_lineage`, which make the frame self-describing.
+            categories: "text" makes inherited text Categorical, "none" nothing; or the names of text columns. "all" is
+                "text" here, since polars has categories of text only.
+
+        Returns:
+            A row for each record. Columns are Boolean, Int64, UInt64, Float64, String, Categorical, Binary, Date, Time,
+            Datetime or Duration in microseconds, List of these, or Null where nothing but None was recorded. What is
+            missing is null.
+
+        Raises:
+            KeyError: There is no such column, or no level has a key of `under`.
+            ValueError: `categories` is none of these.
+        """
+        from .polars import to_polars
+
+        return to_polars(self._plan().select(columns, lineage=lineage), categories)
+
+    def to_pandas(
+        self,
+        columns: Collection[str] | None = None,
+        lineage: bool = True,
+        categories: str | Collection[str] = "text",
+    ) -> pd.DataFrame:
+        """All records as one pandas frame, fixed at this call. Needs no pyarrow.
+
+        Args:
+            columns: The columns to keep, in this order; all by default.
+            lineage: Whether to add `rr_attempt` and `rr_lineage`, which make the frame self-describing.
+            categories: "text" makes inherited text categorical, "all" everything inherited, "none" nothing; or the names
+                of columns.
+
+        Returns:
+            A row for each record. Columns are bool, int64, uint64, float64, the default text type, category,
+            datetime64[us] (dates too), datetime64[us, UTC], timedelta64[us], and object for bytes, times and lists. Where
+            values are missing: NaN in floats and text, NaT in times, None in object, and Int64, UInt64, boolean for int
+            and bool.
+
+        Raises:
+            KeyError: There is no such column, or no level has a key of `under`.
+            ValueError: `categories` is none of these.
+        """
+        from .pandas import to_pandas
+
+        return to_pandas(self._plan().select(columns, lineage=lineage), categories)
+
+    def to_arrow(
+        self,
+        columns: Collection[str] | None = None,
+        lineage: bool = True,
+        categories: str | Collection[str] = "text",
+    ) -> pa.Table:
+        """All records as one Arrow table, fixed at this call; with the types of `to_polars`, categories as dictionaries.
+
+        Args:
+            columns: The columns to keep, in this order; all by default.
+            lineage: Whether to add `rr_attempt` and `rr_lineage`, which make the frame self-describing.
+            categories: As for `to_polars`.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+            KeyError: There is no such column, or no level has a key of `under`.
+            ValueError: `categories` is none of these.
+        """
+        from .arrow import to_arrow
+
+        return to_arrow(self._plan().select(columns, lineage=lineage), categories)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write all records into one flat Parquet file, which pandas, polars, DuckDB and Spark read as it is.
+
+        It has the columns of `to_polars`, inherited text as dictionaries. A file that is there is replaced when the new
+        one is on disk as a whole.
+
+        Args:
+            path: Of the file; its folder must be there.
+
+        Raises:
+            StoreError: The disk refused; a file that was there is as it was.
+            KeyError: No level has a key of `under`.
+        """
+        from .parquet import to_parquet
+
+        to_parquet(self._plan(), path)
