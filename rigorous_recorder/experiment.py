@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+    import pandas as pd
+    import polars as pl
+
     from .reading import AttemptView
     from .session import Options
 
@@ -361,6 +364,31 @@ class Experiments(Sequence[Experiment]):
     def __iter__(self) -> Iterator[Experiment]:
         """The attempts in order."""
         return iter(self._experiments)
+
+    def _table(self) -> pl.DataFrame:
+        from .frames.runs import facts, runs_table  # which bring polars
+
+        return runs_table(
+            [facts(one.number, one._level[0], one.info, one._course(), one.n_records) for one in self._experiments]
+        )
+
+    def to_polars(self) -> pl.DataFrame:
+        """The table of runs as a polars frame.
+
+        Returns:
+            A row for each attempt: `experiment_number`, `rr_attempt`, `state`, its info, `error_number`, `had_error`,
+            `experiment_start_time` and `experiment_end_time` (seconds since the epoch), `experiment_duration` (seconds),
+            `n_records`, `error`, and `fingerprint`, which is equal where the info is.
+        """
+        from .frames.polars import table_frame
+
+        return table_frame(self._table())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The table of runs as a pandas frame; see `to_polars`."""
+        from .frames.pandas import table_frame
+
+        return table_frame(self._table())
 
     def __repr__(self) -> str:
         """One line per attempt."""

@@ -13,7 +13,7 @@ from rigorous_recorder.lineage import level_text, lineage_text
 from .widening import Inherited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from rigorous_recorder.levels import LevelId
     from rigorous_recorder.reading import AttemptView
@@ -53,9 +53,17 @@ class Keepers:
             self._lineages.append(known.text(level))
         return rows
 
-    def inherited(self, key: str) -> Inherited:
-        """What the levels have for a user's key."""
-        return self._column([data.get(key, _MISSING) for data in self._merged])
+    def inherited(self, key: str, used: Collection[int] | None = None) -> Inherited:
+        """What the levels have for a user's key.
+
+        Args:
+            key: The user's.
+            used: The rows whose values count; all by default.
+        """
+        values = [data.get(key, _MISSING) for data in self._merged]
+        if used is not None:
+            values = [value if row in used else _MISSING for row, value in enumerate(values)]
+        return self._column(values)
 
     def ours(self, key: str) -> Inherited:
         """The values of one of the columns that we add."""

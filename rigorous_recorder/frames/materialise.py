@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .plan import Column, Part, Plan
-
-SPARSE: Final = 4
-"""Local level numbers up to so many times their count (and a few thousand) are looked up in a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,23 +177,4 @@ def _runs(levels: NDArray[Any], part: Part) -> Runs:
         return Runs(np.empty(0, "i8"), np.empty(0, "i8"))
     starts = np.concatenate(([0], np.flatnonzero(levels[1:] != levels[:-1]) + 1))
     lengths = np.diff(starts, append=len(levels))
-    return Runs(_looked_up(levels[starts], part), lengths)
-
-
-def _looked_up(locals_: NDArray[Any], part: Part) -> NDArray[Any]:
-    """The rows in the table of levels of local level numbers."""
-    other = -1 if part.lost is None else part.lost
-    known = np.array(sorted(part.levels), "i8")
-    rows = np.array([part.levels[local] for local in known.tolist()], "i8")
-    if not len(known):
-        return np.full(len(locals_), other)
-    highest = int(known[-1])
-    found: NDArray[Any]
-    if highest < SPARSE * len(known) + 4096:
-        table = np.full(highest + 2, other)
-        table[known] = rows
-        found = table[np.minimum(locals_, highest + 1)]
-    else:
-        places = np.minimum(np.searchsorted(known, locals_), len(known) - 1)
-        found = np.where(known[places] == locals_, rows[places], other)
-    return found
+    return Runs(part.looked_up(levels[starts]), lengths)

@@ -13,6 +13,7 @@ from rigorous_recorder.store.pieces import python_list
 
 from .categories import Categories, chosen
 from .materialise import materialise
+from .runs import CATEGORICAL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,6 +32,8 @@ _TIMES: Final[dict[Any, str]] = {
 }
 _DAY: Final = 86_400_000_000
 """Microseconds."""
+TEXT_TYPE: Final = int(pd.__version__.partition(".")[0]) >= 3  # noqa: PLR2004
+"""Whether pandas has a type of its own for text by default."""
 NOTHING: Final = np.iinfo("i8").min
 """NaT, as an int."""
 
@@ -61,7 +64,13 @@ def pandas_frame(rows: Rows, categorical: Collection[str]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.RangeIndex(rows.runs.rows), copy=False)
 
 
-# ---- columns that are the levels' alone ------------------------------------------------------------------------------
+def table_frame(table: pl.DataFrame) -> pd.DataFrame:
+    """The table of runs as `runs.runs_table` gives it, with categories."""
+    columns = {name: _category(table[name]) if name in CATEGORICAL else _array(table[name]) for name in table.columns}
+    return pd.DataFrame(columns, index=pd.RangeIndex(table.height), copy=False)
+
+
+# ---- columns that are the levels' alone ----------------------------------------------------------------------------
 
 
 def _inherited(rows: Rows, column: Column, used: NDArray[Any], *, as_category: bool) -> Any:
@@ -73,6 +82,8 @@ def _inherited(rows: Rows, column: Column, used: NDArray[Any], *, as_category: b
         codes = np.full(len(values), -1, category.codes.dtype)
         codes[used] = category.codes
         return pd.Categorical.from_codes(rows.runs.spread(codes), dtype=category.dtype, validate=False)
+    if values.dtype == pl.List:  # a list for each row: who changes one changes no other
+        return _array(values.gather(pl.Series(rows.runs.spread(np.arange(len(values), dtype="u4")))))
     if values.dtype not in _NUMBERS:
         index = np.zeros(len(values), "u4")
         index[used] = np.arange(len(used), dtype="u4")
@@ -135,7 +146,7 @@ def _times(values: pl.Series) -> Any:
 def _texts(values: pl.Series) -> Any:
     """Text in the type that this pandas has for it by default: `str` from 3.0 on, object before."""
     array = np.array(values.to_list(), dtype=object)
-    if pd.options.future.infer_string:
+    if TEXT_TYPE:
         return pd.array(array, dtype="str")
     return array
 

@@ -7,8 +7,10 @@ nothing about their columns. It reads no rows: `materialise.py` does that, for a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import polars as pl
 
 from rigorous_recorder.branches import ATTEMPT_KEY
@@ -22,6 +24,8 @@ from .widening import Typed, bounds_of, common_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from rigorous_recorder.branches import Branch, Condition
     from rigorous_recorder.levels import LevelId
@@ -37,6 +41,9 @@ AUTOMATIC_TYPES: Final[dict[str, Any]] = {
     "experiment_duration": pl.Float64(),
 }
 """The types of the automatic columns, whatever an attempt has of them yet."""
+
+SPARSE: Final = 4
+"""Local level numbers up to so many times their count (and a few thousand) are looked up in a table."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,24 @@ class Part:
     def typed(self, key: str) -> Typed:
         """The type of a key's column in this unit."""
         return Typed(self.types[key], lambda: bounds_of(self.source.frame()[column_name(key)]))
+
+    def looked_up(self, locals_: NDArray[Any]) -> NDArray[Any]:
+        """The rows in the table of levels of local level numbers; -1 where one does not belong into the frame."""
+        other = -1 if self.lost is None else self.lost
+        known = np.array(sorted(self.levels), "i8")
+        rows = np.array([self.levels[local] for local in known.tolist()], "i8")
+        if not len(known):
+            return np.full(len(locals_), other)
+        highest = int(known[-1])
+        found: NDArray[Any]
+        if highest < SPARSE * len(known) + 4096:
+            table = np.full(highest + 2, other)
+            table[known] = rows
+            found = table[np.minimum(locals_, highest + 1)]
+        else:
+            places = np.minimum(np.searchsorted(known, locals_), len(known) - 1)
+            found = np.where(known[places] == locals_, rows[places], other)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,26 +170,31 @@ def make_plan(view: View, conditions: Sequence[Condition] = (), branches: Sequen
     chosen = [(attempt, attempt.allowed(conditions, branches)) for attempt in view.attempts]
     scope = [(attempt, allowed) for attempt, allowed in chosen if allowed is None or allowed] or chosen
     keepers = Keepers()
-    parts = []
+    every, parts = [], []
     for attempt, allowed in scope:
         rows = keepers.add(attempt)
         for unit in attempt.units:
-            part = _part(unit, rows, allowed) if unit.rows else None
+            part = _part(unit, rows) if unit.rows else None
             if part is not None:
-                parts.append(part)
+                every.append(part)
+                parts.append(
+                    part if allowed is None else _restricted(part, {rows[level] for level in allowed & rows.keys()})
+                )
     on_disk = all(attempt.place is not None for attempt, _ in scope)
-    columns, table = _columns([attempt for attempt, _ in scope], keepers, parts, on_disk=on_disk)
+    columns, table = _columns([attempt for attempt, _ in scope], keepers, every, on_disk=on_disk)
     return Plan(columns, table, tuple(part for part in parts if part.levels or part.lost is not None))
 
 
-def _part(unit: UnitView, rows: Mapping[LevelId | None, int], allowed: set[LevelId] | None) -> Part | None:
+def _part(unit: UnitView, rows: Mapping[LevelId | None, int]) -> Part | None:
+    """A unit with all its rows; None, with a warning, where it cannot be read any more."""
+    where = unit.place.path if unit.place else "A tree in memory"
     try:
         source = unit.source
         if source is None:
             assert unit.place is not None  # only units with a place are let go of
             source = open_unit(unit.place)
         if source is None:
-            warn(f"{unit.place.path if unit.place else ''} was there and is gone: its rows are missing.", DamageWarning)
+            warn(f"{where} was there and is gone. The frame lacks its {unit.rows:,} rows.", DamageWarning)
             return None
         before = len(source.findings)
         schema = source.schema()
@@ -172,17 +202,38 @@ def _part(unit: UnitView, rows: Mapping[LevelId | None, int], allowed: set[Level
         warn(f"{error} The frame lacks its {unit.rows:,} rows.", DamageWarning)
         return None
     for finding in source.findings[before:]:
-        warn(f"{unit.place.path if unit.place else 'A tree in memory'}: {finding.sentence}.", DamageWarning)
+        warn(f"{where}: {finding.sentence}.", DamageWarning)
     if (
         source.rows > unit.rows
     ):  # a log that grew since the levels were read: what only its new rows have does not count
         frame = source.frame().head(unit.rows)
         schema = {name: dtype for name, dtype in schema.items() if frame[name].null_count() < unit.rows}
-    levels = {local: rows[level] for local, level in unit.locals.items() if allowed is None or level in allowed}
+    levels = {local: rows[level] for local, level in unit.locals.items()}
     exact = frozenset(name.removeprefix(EXACT) for name in schema if name.startswith(EXACT))
     types = {key: dtype for name, dtype in schema.items() if (key := column_key(name)) is not None}
-    whole = len(levels) == len(unit.locals) and allowed is None
-    return Part(source, unit.rows, levels, rows[None] if allowed is None else None, whole, types, exact)
+    return Part(source, unit.rows, levels, rows[None], True, types, exact)
+
+
+def _restricted(part: Part, allowed: set[int]) -> Part:
+    """The part with the rows of some levels only."""
+    levels = {local: row for local, row in part.levels.items() if row in allowed}
+    return replace(part, levels=levels, lost=None, whole=False)
+
+
+class _Used:
+    """The rows of the table of levels that records refer to: read only where a column's type depends on it."""
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self._parts = parts
+
+    @cached_property
+    def rows(self) -> set[int]:
+        """These rows."""
+        found: set[int] = set()
+        for part in self._parts:
+            locals_ = np.unique(np.asarray(part.source.levels())[: part.rows])
+            found.update(part.looked_up(locals_).tolist())
+        return found
 
 
 def _columns(
@@ -203,9 +254,14 @@ def _columns(
 
     if on_disk:
         add_ours("experiment_number", pl.Int64())
+    used = _Used(parts)
     for key in inherited:
         values = keepers.inherited(key)
-        dtype = common_type([values.typed(), *(part.typed(key) for part in own.get(key, ()))])
+        dtype = values.typed().dtype
+        if key in own or not values.settled:  # a value that every level with records overrides makes no text of numbers
+            seen = keepers.inherited(key, used.rows)
+            common = common_type([seen.typed(), *(part.typed(key) for part in own.get(key, ()))])
+            values, dtype = (values, dtype) if common == pl.Null else (seen, common)
         columns.append(Column(names[key], key, dtype, inherited=True, own=key in own))
         series.append(values.column(dtype).alias(names[key]))
     for key in AUTOMATIC[1:] if on_disk else ():

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from rigorous_recorder.branches import ATTEMPT_KEY
-
 from .categories import Categories, chosen
-from .keepers import LINEAGE_KEY
 from .materialise import materialise
+from .runs import CATEGORICAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from .materialise import Rows
     from .plan import Column, Plan
 
-_ALWAYS: Final = (ATTEMPT_KEY, LINEAGE_KEY)
 _NUMPY: Final = (pl.Int64(), pl.UInt64(), pl.Float64())
 """Types whose columns are spread over the rows by NumPy (1 ms for 3 M) and taken over by polars without a copy."""
 
@@ -53,3 +50,8 @@ def _inherited(rows: Rows, column: Column, dtype: Any, index: pl.Series) -> pl.S
     if dtype in _NUMPY and not values.null_count():
         return pl.Series(column.name, rows.runs.spread(values.to_numpy()))
     return values.gather(index)
+
+
+def table_frame(table: pl.DataFrame) -> pl.DataFrame:
+    """The table of runs as `runs.runs_table` gives it, with categories."""
+    return table.with_columns(pl.col(CATEGORICAL).cast(pl.Categorical()))

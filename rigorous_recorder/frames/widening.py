@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import polars as pl
 
 from rigorous_recorder.store.columns import column_of
-from rigorous_recorder.store.pieces import python_list
+from rigorous_recorder.store.pieces import LIST, OTHER, kind_of, python_list
+from rigorous_recorder.store.template import NULL, TEXT
 from rigorous_recorder.store.text import text_form
 from rigorous_recorder.values import decode_exact
 
@@ -104,7 +105,18 @@ class Inherited:
         self._values = values
         self._places = places
         self._rows = rows
-        self._column = column_of([_in_frames(value) for value in values], places, rows)
+        self._plain = [_in_frames(value) for value in values]
+        self._column = column_of(self._plain, places, rows)
+
+    @property
+    def settled(self) -> bool:
+        """Whether any of the values would give the same type."""
+        kinds = set(map(kind_of, self._plain)) - {NULL}
+        return (
+            len(kinds) <= 1
+            and LIST not in kinds
+            and (self._column.dtype not in (pl.String, pl.UInt64) or kinds in ({TEXT}, {OTHER}))
+        )
 
     def typed(self) -> Typed:
         """Its type."""
@@ -119,9 +131,7 @@ class Inherited:
 
 
 def _in_frames(value: Any) -> Any:
-    """A level's value as the type that it is in records: aware times in UTC, tuples as lists."""
-    if value.__class__ is tuple:
-        return [_in_frames(item) for item in value]
+    """A level's value as a record would have it: aware times in UTC."""
     if value.__class__ is dt.datetime and value.tzinfo is not None:
         try:
             return value.astimezone(dt.UTC)
