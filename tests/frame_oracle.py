@@ -116,7 +116,7 @@ def same_cell(found, expected, library, dtype):
             expected = dt.datetime.combine(expected, dt.time())
     if isinstance(found, float) and isinstance(expected, float):
         return np.float64(found).tobytes() == np.float64(expected).tobytes() or (
-            found != found and expected != expected
+            math.isnan(found) and math.isnan(expected)
         )
     if isinstance(found, list) and isinstance(expected, list):
         return len(found) == len(expected) and all(

@@ -24,13 +24,18 @@ OURS: Final = frozenset({*AUTOMATIC, ATTEMPT_KEY, LINEAGE_KEY})
 
 
 class Keepers:
-    """Rows for the levels of some attempts, numbered as they are added."""
+    """Rows for the levels of some attempts, numbered as they are added.
+
+    Attributes:
+        defined: The rows of levels that some unit defines.
+    """
 
     def __init__(self) -> None:
         self._automatic: list[dict[str, Any]] = []
         self._merged: list[dict[str, Any]] = []
         self._attempts: list[str | None] = []
         self._lineages: list[str] = []
+        self.defined: set[int] = set()
 
     def __len__(self) -> int:
         """How many levels there are."""
@@ -51,6 +56,8 @@ class Keepers:
             self._merged.append(known.merged(level))
             self._attempts.append(attempt.place.id[:ATTEMPT_DIGITS] if attempt.place else None)
             self._lineages.append(known.text(level))
+            if level is not None:
+                self.defined.add(rows[level])
         return rows
 
     def inherited(self, key: str, used: Collection[int] | None = None) -> Inherited:

@@ -259,9 +259,11 @@ def _columns(
         values = keepers.inherited(key)
         dtype = values.typed().dtype
         if key in own or not values.settled:  # a value that every level with records overrides makes no text of numbers
-            seen = keepers.inherited(key, used.rows)
-            common = common_type([seen.typed(), *(part.typed(key) for part in own.get(key, ()))])
-            values, dtype = (values, dtype) if common == pl.Null else (seen, common)
+            values = keepers.inherited(key, used.rows)
+            dtype = common_type([values.typed(), *(part.typed(key) for part in own.get(key, ()))])
+            if dtype == pl.Null:
+                values = keepers.inherited(key, keepers.defined)
+                dtype = values.typed().dtype
         columns.append(Column(names[key], key, dtype, inherited=True, own=key in own))
         series.append(values.column(dtype).alias(names[key]))
     for key in AUTOMATIC[1:] if on_disk else ():
