@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SEAL_FROM: Final = 1 << 20
 """A log of fewer bytes stays a log: a pack of it would not be smaller by much, and a helper process costs 0.2 s."""
 SEAL_WAIT: Final = 30.0
-"""Seconds for which closing waits for the sealing helper. Units that are not sealed by then stay logs, and are read."""
+"""Seconds for which closing waits for a sealing helper that is at work. What is not sealed by then is read as it is."""
 MOST_DROPPED: Final = 100
 EDITOR_SIZES: Final = (journals.MINIMUM, 256 << 10, 4 << 20)
 
@@ -224,7 +224,7 @@ class Session:
         if not packs and sum(map(_size, logs)) < SEAL_FROM:
             return
         submitted = [path for path in logs if background.helper.submit(path)]
-        if wait:
+        if wait and background.helper.ready:  # else it is still starting, which takes longer than all that was recorded
             background.helper.wait(submitted, SEAL_WAIT)
 
     def forked(self) -> None:
