@@ -1,4 +1,4 @@
-/* The hot path of `add_record` in C: the same entries as `adding.py` writes, for records of plain scalars.
+/* What is done for every record, in C: `add_record` as in `adding.py`, for plain scalars, and the walk of `store/replay.py`.
 
 Optional: whatever it does not take (other types, long records, a full block, values that are pending in part) it hands to
 the methods in Python, which are the reference. Everything here runs under the GIL, calls no Python code between the look
@@ -586,10 +586,154 @@ static PyType_Spec adder_spec = {
     adder_slots,
 };
 
+/* ---- walk: where the entries of a span are ------------------------------------------------------------------------ */
+
+enum { LONG = 240, ROWS = 244, COLUMNS = 245, LAST_KIND = 247, SWITCH = 0xce, ENTRY_HEAD = 5 };
+
+/* Numbers that become an array('I'). */
+typedef struct {
+    uint32_t *items;
+    size_t count, room;
+} Numbers;
+
+static int
+numbers_add(Numbers *numbers, uint32_t item)
+{
+    if (numbers->count == numbers->room) {
+        size_t room = numbers->room ? 2 * numbers->room : 1024;
+        uint32_t *items = PyMem_Realloc(numbers->items, room * sizeof *items);
+        if (items == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        numbers->items = items;
+        numbers->room = room;
+    }
+    numbers->items[numbers->count++] = item;
+    return 0;
+}
+
+static PyObject *
+numbers_bytes(const Numbers *numbers)
+{
+    return PyBytes_FromStringAndSize((const char *)numbers->items, (Py_ssize_t)(numbers->count * sizeof *numbers->items));
+}
+
+static inline uint32_t
+little(const uint8_t *at)
+{
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static inline uint32_t
+big(const uint8_t *at)
+{
+    return at[3] | (uint32_t)at[2] << 8 | (uint32_t)at[1] << 16 | (uint32_t)at[0] << 24;
+}
+
+static int
+append_new(PyObject *list, PyObject *item)
+{
+    int failed = item == NULL || PyList_Append(list, item) < 0;
+    Py_XDECREF(item);
+    return failed;
+}
+
+PyDoc_STRVAR(walk_doc,
+"walk($module, data, position, stop, level, rows)\n--\n\n"
+"Where the entries of a span are, as `Replay._walk` finds out.\n\n"
+"Returns:\n"
+"    (position behind the last entry; level in force; number of rows; starts, stops and levels of the single records as\n"
+"    bytes of native u32; events as (kind, payload, row); entries without a record as (start, stop); the unknown kind at\n"
+"    which it stopped, or None)");
+
+static PyObject *
+walk(PyObject *module, PyObject *args)
+{
+    Py_buffer view;
+    Py_ssize_t position, stop;
+    unsigned long long level, rows;
+    Numbers starts = {0}, stops = {0}, levels = {0};
+    PyObject *events = NULL, *wrong = NULL, *result = NULL;
+    long unknown = -1;
+
+    if (!PyArg_ParseTuple(args, "y*nnKK", &view, &position, &stop, &level, &rows))
+        return NULL;
+    const uint8_t *data = view.buf;
+    if (position < 0 || stop > view.len) {
+        PyErr_SetString(PyExc_ValueError, "a span outside of the data");
+        goto done;
+    }
+    if ((events = PyList_New(0)) == NULL || (wrong = PyList_New(0)) == NULL)
+        goto done;
+    while (position < stop) {
+        uint8_t mark = data[position];
+        Py_ssize_t start;
+        if (mark == 0)
+            break;
+        if (mark <= SHORT_MAX) {
+            start = position + 1;
+            position = start + mark;
+        }
+        else if (mark <= LAST_KIND) {
+            start = position + ENTRY_HEAD;
+            if (start > stop) {
+                position = stop + 1;
+                break;
+            }
+            position = start + (Py_ssize_t)little(data + position + 1);
+            if (mark != LONG) {
+                if (position <= stop) {
+                    if (append_new(events, Py_BuildValue("By#K", mark, (const char *)data + start, position - start, rows)))
+                        goto done;
+                    if ((mark == ROWS || mark == COLUMNS) && position - start >= 8)
+                        rows += little(data + start + 4);
+                }
+                continue;
+            }
+        }
+        else {
+            unknown = mark;
+            break;
+        }
+        if (position > stop)
+            break;
+        if (position == start || (data[start] == SWITCH && position - start <= SWITCH_SIZE)) {
+            if (append_new(wrong, Py_BuildValue("nn", start, position)))
+                goto done;
+            continue;
+        }
+        if (data[start] == SWITCH) {
+            level = big(data + start + 1);
+            start += SWITCH_SIZE;
+        }
+        if (numbers_add(&starts, (uint32_t)start) || numbers_add(&stops, (uint32_t)position)
+            || numbers_add(&levels, (uint32_t)level))
+            goto done;
+        rows++;
+    }
+    result = Py_BuildValue("nKKNNNOON", position, level, rows, numbers_bytes(&starts), numbers_bytes(&stops),
+                           numbers_bytes(&levels), events, wrong,
+                           unknown < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(unknown));
+done:
+    Py_XDECREF(events);
+    Py_XDECREF(wrong);
+    PyMem_Free(starts.items);
+    PyMem_Free(stops.items);
+    PyMem_Free(levels.items);
+    PyBuffer_Release(&view);
+    return result;
+}
+
 /* ---- the module -------------------------------------------------------------------------------------------------- */
 
+static PyMethodDef module_methods[] = {
+    {"walk", walk, METH_VARARGS, walk_doc},
+    {NULL},
+};
+
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "rigorous_recorder._native", "The hot path of `add_record` in C; see `adding.py`.", -1, NULL,
+    PyModuleDef_HEAD_INIT, "rigorous_recorder._native", "What is done for every record, in C.", -1, module_methods,
 };
 
 PyMODINIT_FUNC

@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import threading
+from unittest import mock
 
 import children
 import pytest
@@ -13,6 +14,7 @@ from programs import ROOT
 from strategies import floats, ints, small, texts
 
 from rigorous_recorder import RecordKeeper, accelerator, adding
+from rigorous_recorder.store import replay
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.journal import GIL
 
@@ -143,6 +145,30 @@ def test_the_memory_of_a_journal_can_be_closed_and_is_freed():
     journal.close("done")
     assert journal.map is None
     memory.close()
+
+
+@compiled
+@given(st.data())
+def test_the_c_walks_a_unit_as_python_does(data):
+    """Whole units, cut ones, and ones with bytes that are wrong: the same records, events and findings."""
+    rows = data.draw(st.lists(st.dictionaries(keys, plain | st.binary(max_size=400), max_size=3), max_size=30))
+    root = RecordKeeper()
+    keepers = [root.sub_record_keeper(n=n) for n in range(3)]
+    for place, row in enumerate(rows):
+        keepers[place % 3].add_record(row)
+        if place % 5 == 4:
+            root.add_records(x=range(place))
+    (unit,) = root._journal.memory()
+    damaged = bytearray(unit[: data.draw(st.integers(u.PAGE, len(unit)))])
+    for place in data.draw(st.lists(st.integers(u.PAGE, len(unit) - 1), max_size=4)):
+        if place < len(damaged):
+            damaged[place] = data.draw(st.integers(0, 255))
+    found = []
+    for native in (accelerator.native, None):
+        with mock.patch.object(replay, "native", native):
+            found.append(replay.Replay(bytes(damaged)))
+    mine, theirs = ([getattr(each, name) for name in each.__slots__ if name != "header"] for each in found)
+    assert mine == theirs
 
 
 def test_without_the_c_everything_is_in_python(tmp_path):

@@ -32,7 +32,6 @@ class SealingHelper:
     """A helper process, started at the first request, and again when one died or went idle.
 
     Attributes:
-        ready: Whether the process has said that it is up; starting takes 0.2 to 0.5 s, for which nobody waits.
         pending: The absolute paths handed over and not answered yet.
         kept: The absolute paths that were answered but not sealed, and why.
         unanswered: The absolute paths that a process died over before it answered.
@@ -40,7 +39,6 @@ class SealingHelper:
 
     def __init__(self) -> None:
         """No process is started yet."""
-        self.ready = False
         self.pending: set[str] = set()
         self.kept: dict[str, str] = {}
         self.unanswered: set[str] = set()
@@ -97,7 +95,6 @@ class SealingHelper:
         """In a forked child: close this side of the pipes and leave the process to the parent."""
         self._lock = threading.RLock()
         process, self._process = self._process, None
-        self.ready = False
         self.pending, self._unsent, self._heard = set(), b"", b""
         _leaving.clear()
         if process is None:
@@ -105,8 +102,9 @@ class SealingHelper:
         _close(process)
         process.returncode = 0  # nobody's child here: neither wait for it nor warn about it
 
-    def stop(self) -> None:
-        """End the input of the process, which then finishes what it has and ends; do not wait for that."""
+    def finish(self, seconds: float) -> None:
+        """End the input of the process, and wait so long for it to seal what it has; it goes on with the rest alone."""
+        self.wait(self.pending, seconds)
         with self._lock:
             self._send()
             self._let_go()
@@ -143,7 +141,6 @@ class SealingHelper:
     def _let_go(self) -> None:
         """Close the pipes and forget the process; what it has not answered stays unsealed. It is reaped when it ends."""
         process, self._process = self._process, None
-        self.ready = False
         self.unanswered |= self.pending
         self.pending.clear()
         self._unsent, self._heard = b"", b""
@@ -185,10 +182,8 @@ class SealingHelper:
                 self._note(os.fsdecode(line))
 
     def _note(self, line: str) -> None:
-        """Take one answer: "ready", "ok <path>", or "kept <path> <reason>" in which the path may have spaces."""
+        """Take one answer: "ok <path>", or "kept <path> <reason>" in which the path may have spaces."""
         word, _, rest = line.partition(" ")
-        if word == "ready":
-            self.ready = True
         if word == "ok":
             self.pending.discard(rest)
             return

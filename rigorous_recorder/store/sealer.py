@@ -30,9 +30,6 @@ def main() -> None:
     os.environ["POLARS_MAX_THREADS"] = "1"
     with suppress(OSError, AttributeError):
         os.nice(NICE)
-    from . import pack  # noqa: F401  (0.2 s, before which nobody need wait for an answer)
-
-    _answer("ready")
     for path in _requests():
         _answer(_sealed(path))
 
