@@ -108,7 +108,7 @@ def map_private(size: int) -> mmap.mmap:
     return mmap.mmap(-1, size)
 
 
-def write_at(descriptor: int, data: bytes, offset: int) -> None:
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of `data` at `offset`, in one call where the system takes it in one."""
     written = os.pwrite(descriptor, data, offset)
     while written < len(data):
