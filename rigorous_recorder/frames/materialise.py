@@ -87,15 +87,22 @@ class Rows:
         return chosen.alias(column.name)
 
 
-def materialise(plan: Plan, parts: Sequence[Part] | None = None) -> Rows:
+def materialise(plan: Plan, parts: Sequence[Part] | None = None, where: pl.Expr | None = None) -> Rows:
     """Read the rows of a plan, or of some of its parts.
+
+    Args:
+        plan: Of the frame.
+        parts: Those to read; all by default.
+        where: What is asked of columns that stand in all packs among them as they are: rows of which it is not true may be
+            left out.
 
     Raises:
         FormatError: A pack is damaged.
         OSError: One cannot be read.
     """
     own = [column for column in plan.columns if column.own]
-    batches = [_batch(list(group), own) for _, group in groupby(plan.parts if parts is None else parts, _alike(own))]
+    opened = [part.opened() for part in (plan.parts if parts is None else parts)]
+    batches = [_batch(list(group), own, where) for _, group in groupby(opened, _alike(own))]
     runs = [runs for runs, _, _ in batches]
     return Rows(
         plan,
@@ -123,18 +130,22 @@ def _alike(own: Iterable[Column]) -> Any:
     """What parts have in common that are read together: the kind of source, and the types of the columns wanted."""
     keys = [column.key for column in own]
     return lambda part: (
-        isinstance(part.source, PackSource),
+        isinstance(part.kept, PackSource),
         [part.types.get(key) for key in keys],
         [key in part.exact for key in keys],
     )
 
 
-def _batch(parts: list[Part], own: Iterable[Column]) -> tuple[Runs, dict[str, pl.Series], dict[str, pl.Series]]:
+def _batch(
+    parts: list[Part], own: Iterable[Column], where: pl.Expr | None
+) -> tuple[Runs, dict[str, pl.Series], dict[str, pl.Series]]:
     """The rows of units whose columns have the same types: the runs, the own values, and where records have such."""
-    frame = _read(parts, _needed(parts[0], own))
+    frames = _read(parts, _needed(parts[0], own), where)
+    frame = frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=False)
     levels = frame[LEVEL].to_numpy()
-    ends = np.cumsum([part.rows for part in parts])
-    runs = [_runs(levels[end - part.rows : end], part) for part, end in zip(parts, ends, strict=True)]
+    rows = [part.rows for part in parts] if len(frames) < len(parts) else [one.height for one in frames]
+    ends = np.cumsum(rows)
+    runs = [_runs(levels[end - count : end], part) for part, count, end in zip(parts, rows, ends, strict=True)]
     together = Runs(np.concatenate([run.levels for run in runs]), np.concatenate([run.lengths for run in runs]))
     if not all(part.whole for part in parts):
         here = together.levels >= 0
@@ -159,10 +170,14 @@ def _needed(part: Part, own: Iterable[Column]) -> list[str]:
     return names
 
 
-def _read(parts: list[Part], names: list[str]) -> pl.DataFrame:
-    if isinstance(parts[0].source, PackSource):
-        return read_frames([part.source.path for part in parts if isinstance(part.source, PackSource)], names)
-    return pl.concat([part.source.frame().select(names).head(part.rows) for part in parts], rechunk=False)
+def _read(parts: list[Part], names: list[str], where: pl.Expr | None) -> list[pl.DataFrame]:
+    """The columns of some units, in one frame or in one for each."""
+    packs = [part.kept.path for part in parts if isinstance(part.kept, PackSource)]
+    if not packs:
+        return [part.source.frame().select(names).head(part.rows) for part in parts]
+    if where is None:
+        return [read_frames(packs, names)]
+    return [read_frames([path], names, where) for path in packs]
 
 
 def _own(frame: pl.DataFrame, column: Column, part: Part) -> pl.Series:

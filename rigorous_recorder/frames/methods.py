@@ -122,3 +122,34 @@ class Flat:
         from .parquet import to_parquet
 
         to_parquet(self._plan(), path)
+
+    def scan(self) -> pl.LazyFrame:
+        """All records as a polars LazyFrame that reads only what a query needs, unit by unit; fixed at this call.
+
+        Predicates on inherited columns are decided on the levels first, and units that cannot match are not opened. Works
+        through collections larger than memory with `collect(engine="streaming")`.
+
+        Returns:
+            A LazyFrame with the columns and types of `to_polars`.
+
+        Raises:
+            KeyError: No level has a key of `under`.
+        """
+        from .scan import scan
+
+        return scan(self._plan())
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """The answer to a query in SQL, in which the table `records` is `scan()`.
+
+        Args:
+            query: As polars understands it (https://docs.pola.rs/api/python/stable/reference/sql), for example
+                "select model, avg(loss) from records where training group by model".
+
+        Raises:
+            KeyError: No level has a key of `under`.
+            polars.exceptions.PolarsError: The query is wrong.
+        """
+        from .scan import sql
+
+        return sql(self._plan(), query)

@@ -16,20 +16,25 @@ import polars as pl
 from rigorous_recorder.branches import ATTEMPT_KEY
 from rigorous_recorder.errors import DamageWarning, InvalidCallError, RecorderError, UnknownKeyError, nearest, warn
 from rigorous_recorder.levels import AUTOMATIC
+from rigorous_recorder.reading import KEEP
+from rigorous_recorder.store import files
+from rigorous_recorder.store.attempt import RUNNING, STALE
 from rigorous_recorder.store.columns import EXACT, column_key, column_name
 from rigorous_recorder.store.snapshot import open_unit
+from rigorous_recorder.store.source import LogSource, PackSource
 
 from .keepers import LINEAGE_KEY, OURS, Keepers, inherited_keys
 from .widening import Typed, bounds_of, common_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from rigorous_recorder.branches import Branch, Condition
     from rigorous_recorder.levels import LevelId
     from rigorous_recorder.reading import AttemptView, UnitView, View
+    from rigorous_recorder.store.snapshot import UnitPlace
     from rigorous_recorder.store.source import UnitSource
 
 AUTOMATIC_TYPES: Final[dict[str, Any]] = {
@@ -70,22 +75,67 @@ class Part:
     """The rows of one unit that belong into the frame.
 
     Attributes:
-        source: The unit.
+        kept: The unit, unless it is to be opened again when it is needed.
+        place: Where it is; None in memory.
+        grows: Whether somebody may still be writing it.
         rows: How many rows it had when it was read; it may have grown since.
-        levels: By local level number, the row in the table of levels; only of the levels that belong into the frame.
+        levels: By local level number, the row in the table of levels; -1 for a level that does not belong into the frame.
         lost: The row of the table for records whose level no unit defines; None when they do not belong into the frame.
         whole: Whether all rows belong into the frame.
         types: By key, the polars type of the unit's own column.
         exact: The keys that have a companion column with exact values.
     """
 
-    source: UnitSource
+    kept: UnitSource | None
+    place: UnitPlace | None
+    grows: bool
     rows: int
     levels: Mapping[int, int]
     lost: int | None
     whole: bool
     types: Mapping[str, Any]
     exact: frozenset[str]
+
+    @property
+    def source(self) -> UnitSource:
+        """The unit; of a released part, read anew each time."""
+        opened = self.opened().kept
+        assert opened is not None  # that is what opening is for
+        return opened
+
+    def opened(self) -> Part:
+        """The part with its unit at hand, from where it is now.
+
+        Raises:
+            RecorderError: The unit is gone.
+        """
+        if self.kept is not None and not (isinstance(self.kept, PackSource) and not files.exists(self.kept.path)):
+            return self
+        assert self.place is not None  # only units with a place are let go of
+        source = open_unit(self.place)
+        if source is None:
+            raise RecorderError(
+                f"{self.place.path} was there and is gone. Hint: was the collection moved or cleaned up?"
+            )
+        return replace(self, kept=source)
+
+    def released(self) -> Part:
+        """The part without what takes memory. A log that may grow is kept: later it might have other types."""
+        large = isinstance(self.kept, LogSource) and self.place is not None and len(self.kept.data) > KEEP
+        return replace(self, kept=None) if large and not self.grows else self
+
+    def at(self, rows: Collection[int]) -> Part:
+        """The part with the rows only of levels that have these rows in the table of levels."""
+        levels = {local: row if row in rows else -1 for local, row in self.levels.items()}
+        lost = self.lost if self.lost in rows else None
+        if levels == self.levels and lost == self.lost:
+            return self
+        return replace(self, levels=levels, lost=lost, whole=False)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no record of it can belong into the frame."""
+        return self.lost is None and all(row < 0 for row in self.levels.values())
 
     def typed(self, key: str) -> Typed:
         """The type of a key's column in this unit."""
@@ -128,6 +178,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schema", {column.name: column.dtype for column in self.columns})
+
+    def released(self) -> Plan:
+        """The same plan without what takes memory: what it needs is opened again where it is then."""
+        return replace(self, parts=tuple(part.released() for part in self.parts))
 
     def select(self, columns: Iterable[str] | None = None, *, lineage: bool = True) -> Plan:
         """The same frame with fewer columns.
@@ -173,19 +227,19 @@ def make_plan(view: View, conditions: Sequence[Condition] = (), branches: Sequen
     every, parts = [], []
     for attempt, allowed in scope:
         rows = keepers.add(attempt)
+        running = attempt.course is None or attempt.course.state in (RUNNING, STALE)
+        last = {unit.header.writer: unit for unit in attempt.units} if running else {}
         for unit in attempt.units:
-            part = _part(unit, rows) if unit.rows else None
+            part = _part(unit, rows, grows=unit is last.get(unit.header.writer)) if unit.rows else None
             if part is not None:
                 every.append(part)
-                parts.append(
-                    part if allowed is None else _restricted(part, {rows[level] for level in allowed & rows.keys()})
-                )
+                parts.append(part if allowed is None else part.at({rows[level] for level in allowed & rows.keys()}))
     on_disk = all(attempt.place is not None for attempt, _ in scope)
     columns, table = _columns([attempt for attempt, _ in scope], keepers, every, on_disk=on_disk)
-    return Plan(columns, table, tuple(part for part in parts if part.levels or part.lost is not None))
+    return Plan(columns, table, tuple(part for part in parts if not part.empty))
 
 
-def _part(unit: UnitView, rows: Mapping[LevelId | None, int]) -> Part | None:
+def _part(unit: UnitView, rows: Mapping[LevelId | None, int], *, grows: bool) -> Part | None:
     """A unit with all its rows; None, with a warning, where it cannot be read any more."""
     where = unit.place.path if unit.place else "A tree in memory"
     try:
@@ -211,13 +265,7 @@ def _part(unit: UnitView, rows: Mapping[LevelId | None, int]) -> Part | None:
     levels = {local: rows[level] for local, level in unit.locals.items()}
     exact = frozenset(name.removeprefix(EXACT) for name in schema if name.startswith(EXACT))
     types = {key: dtype for name, dtype in schema.items() if (key := column_key(name)) is not None}
-    return Part(source, unit.rows, levels, rows[None], True, types, exact)
-
-
-def _restricted(part: Part, allowed: set[int]) -> Part:
-    """The part with the rows of some levels only."""
-    levels = {local: row for local, row in part.levels.items() if row in allowed}
-    return replace(part, levels=levels, lost=None, whole=False)
+    return Part(source, unit.place, grows, unit.rows, levels, rows[None], True, types, exact)
 
 
 class _Used:

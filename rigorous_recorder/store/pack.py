@@ -206,8 +206,13 @@ def read_rows(path: str, start: int, stop: int) -> pl.DataFrame:
         raise _damaged(path, error) from error
 
 
-def read_frames(paths: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+def read_frames(paths: Sequence[str], columns: Sequence[str], where: pl.Expr | None = None) -> pl.DataFrame:
     """Some columns of the units in several packs that have them in the same types, one unit behind the other.
+
+    Args:
+        paths: Of the packs.
+        columns: Their names.
+        where: What rows must be true of, else they are left out; row groups whose statistics rule it out are not read.
 
     One scan of all files by the streaming engine takes half the time of a loop (3 M rows in 12 packs: 32 ms against 68).
 
@@ -218,8 +223,9 @@ def read_frames(paths: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
     for path in paths:
         _check(path)
     try:
-        frame = pl.scan_parquet(list(paths), glob=False).select(columns)
-        return frame.collect(engine="streaming")
+        frame = pl.scan_parquet(list(paths), glob=False)
+        chosen = frame if where is None else frame.filter(where)
+        return chosen.select(columns).collect(engine="streaming")
     except _BROKEN as error:
         raise _damaged(" or ".join(paths[:3]), error) from error
 

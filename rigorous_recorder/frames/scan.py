@@ -1,0 +1,171 @@
+"""Scan: the flat frame as a polars LazyFrame that reads what a query needs: its columns, and units that can match.
+
+A predicate comes from polars as one expression. Its conjuncts are asked one by one, of the few levels first: what is said
+of inherited columns alone is decided there, and a unit none of whose levels is left is not opened. Unknown means might: the
+whole predicate is still applied to every batch, so pruning can only leave out work.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from rigorous_recorder.store.columns import column_name
+
+from .categories import chosen
+from .materialise import materialise
+from .polars import polars_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from .plan import Part, Plan
+
+_UNDECIDED: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError, ArithmeticError)
+"""What a predicate may raise over values that no row has, since a table of levels has all levels. It then decides nothing."""
+
+
+def scan(plan: Plan) -> pl.LazyFrame:
+    """The frame of a plan, lazily; the columns and types are those of `to_polars`.
+
+    What is read later is what was there when the plan was made. (`register_io_source` is called here and nowhere else: polars
+    calls it unstable.)
+    """
+    categorical = chosen(plan, "text", only_text=True)
+    schema = {name: pl.Categorical() if name in categorical else dtype for name, dtype in plan.schema.items()}
+    source = partial(_batches, plan.released(), categorical)
+    return register_io_source(source, schema=schema, is_pure=True)
+
+
+def sql(plan: Plan, query: str) -> pl.DataFrame:
+    """Answer a query in SQL over the table `records`."""
+    return pl.SQLContext(records=scan(plan), eager=False).execute(query).collect()
+
+
+def _batches(
+    plan: Plan,
+    categorical: frozenset[str],
+    with_columns: list[str] | None,
+    predicate: pl.Expr | None,
+    n_rows: int | None,
+    _batch_size: int | None,
+) -> Iterator[pl.DataFrame]:
+    """The frame unit by unit: one is in memory at a time.
+
+    Args:
+        plan: Of the frame.
+        categorical: Its categorical columns.
+        with_columns: The columns that are wanted, those of the predicate among them; None for all.
+        predicate: What rows must be true of; None for all rows.
+        n_rows: How many rows are wanted at most; comes without a predicate.
+        _batch_size: A wish of polars; a unit is of a good size (8 MiB of entries).
+    """
+    wanted = plan.select(with_columns)
+    for part, where in matching(plan, categorical, predicate):
+        rows = materialise(wanted, [part], where)
+        if not rows.runs.rows:
+            continue  # making columns of nothing takes 3 ms
+        frame = polars_frame(rows, categorical & wanted.schema.keys())
+        if predicate is not None:
+            frame = frame.filter(predicate)
+        if n_rows is not None:
+            frame = frame.head(n_rows)
+            n_rows -= frame.height
+        yield frame
+        if n_rows == 0:
+            return
+
+
+def matching(
+    plan: Plan, categorical: frozenset[str], predicate: pl.Expr | None
+) -> Iterator[tuple[Part, pl.Expr | None]]:
+    """The parts that have rows which may match, restricted to the levels that may, and what Parquet can decide by itself.
+
+    Gives:
+        Each part, and the conjuncts about own columns that stand in its pack as they are, for which row groups can be
+        skipped; None where there are none.
+    """
+    asked = [_Conjunct(expression, plan, categorical) for expression in conjuncts(predicate)]
+    for part in plan.parts:
+        allowed: NDArray[Any] | None = None
+        for conjunct in asked:
+            mask = conjunct.levels(part)
+            if mask is not None:
+                allowed = mask if allowed is None else allowed & mask
+        chosen_part = part if allowed is None else part.at(set(np.flatnonzero(allowed).tolist()))
+        if not chosen_part.empty:
+            rest = [conjunct.expression for conjunct in asked if conjunct.stands_in(part)]
+            yield chosen_part, pl.all_horizontal(rest) if rest else None
+
+
+def conjuncts(predicate: pl.Expr | None) -> list[pl.Expr]:
+    """The parts of a conjunction, each of which must be true; `a & b` is recognised by making it again."""
+    if predicate is None:
+        return []
+    operands: Sequence[pl.Expr] = predicate.meta.pop()
+    if len(operands) == 2:  # noqa: PLR2004  (a and b)
+        for left, right in (operands, operands[::-1]):
+            if (left & right).meta.eq(predicate):
+                return [*conjuncts(left), *conjuncts(right)]
+    return [predicate]
+
+
+class _Conjunct:
+    """One condition of a predicate, and what the levels alone say of it."""
+
+    def __init__(self, expression: pl.Expr, plan: Plan, categorical: frozenset[str]) -> None:
+        self.expression = expression
+        self._plan = plan
+        self._columns = {column.name: column for column in plan.columns}
+        self._names = list(dict.fromkeys(expression.meta.root_names()))
+        self._by_row = bool(self._names) and self._names[0] in self._columns and expression.meta.is_row_separable()
+        self._categorical = categorical
+        self._mask: NDArray[Any] | None = None
+        self._asked = False
+
+    def levels(self, part: Part) -> NDArray[Any] | None:
+        """For each row of the table of levels, whether records of that level may match; None where they have a say.
+
+        Records of a part have a say when some of them have a value of their own for one of the columns.
+        """
+        if not self._by_row or any(self._columns[name].key in part.types for name in self._names):
+            return None
+        if not self._asked:
+            self._asked = True
+            self._mask = self._decided()
+        return self._mask
+
+    def _decided(self) -> NDArray[Any] | None:
+        table = self._plan.table
+        series = {}
+        for name in self._names:
+            column = self._columns[name]
+            values = (
+                table[name]
+                if column.inherited
+                else pl.Series([None], dtype=column.dtype).new_from_index(0, table.height)
+            )
+            series[name] = values.cast(pl.Categorical()) if name in self._categorical else values
+        try:
+            answer = pl.DataFrame(series).select(self.expression.alias("answer"))["answer"]
+        except _UNDECIDED:
+            return None
+        if len(answer) != table.height or answer.dtype != pl.Boolean:
+            return None
+        decided: NDArray[Any] = answer.fill_null(value=False).to_numpy()
+        return decided
+
+    def stands_in(self, part: Part) -> bool:
+        """Whether all columns stand in the part's pack under their names, with their types, and nowhere else."""
+        return self._by_row and all(
+            not column.inherited
+            and column.name == column_name(column.key)
+            and part.types.get(column.key) == column.dtype
+            for column in (self._columns[name] for name in self._names)
+        )
