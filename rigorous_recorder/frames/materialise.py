@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
+from rigorous_recorder.errors import DamageWarning, RecorderError, warn
 from rigorous_recorder.store.columns import EXACT, LEVEL, column_name
 from rigorous_recorder.store.pack import read_frames
 from rigorous_recorder.store.source import PackSource
@@ -87,15 +88,18 @@ class Rows:
         return chosen.alias(column.name)
 
 
-def materialise(plan: Plan, parts: Sequence[Part] | None = None) -> Rows:
-    """Read the rows of a plan, or of some of its parts.
+_Batch = tuple[Runs, dict[str, pl.Series], dict[str, pl.Series]]
+"""The runs, and by name the own values and where records have such."""
 
-    Raises:
-        FormatError: A pack is damaged.
-        OSError: One cannot be read.
-    """
+
+def materialise(plan: Plan, parts: Sequence[Part] | None = None) -> Rows:
+    """Read the rows of a plan, or of some of its parts. A unit that cannot be read costs its rows, and a warning says so."""
     own = [column for column in plan.columns if column.own]
-    batches = [_batch(list(group), own) for _, group in groupby(plan.parts if parts is None else parts, _alike(own))]
+    batches = [
+        batch
+        for _, group in groupby(plan.parts if parts is None else parts, _alike(own))
+        for batch in _batches(list(group), own)
+    ]
     runs = [runs for runs, _, _ in batches]
     return Rows(
         plan,
@@ -129,7 +133,18 @@ def _alike(own: Iterable[Column]) -> Any:
     )
 
 
-def _batch(parts: list[Part], own: Iterable[Column]) -> tuple[Runs, dict[str, pl.Series], dict[str, pl.Series]]:
+def _batches(parts: list[Part], own: Iterable[Column]) -> list[_Batch]:
+    """The rows of units whose columns have the same types, in one batch, or if that fails, each unit alone."""
+    try:
+        return [_batch(parts, own)]
+    except (RecorderError, OSError) as error:
+        if len(parts) == 1:
+            warn(f"{error} The frame lacks its {parts[0].rows:,} rows.", DamageWarning)
+            return []
+    return [batch for part in parts for batch in _batches([part], own)]
+
+
+def _batch(parts: list[Part], own: Iterable[Column]) -> _Batch:
     """The rows of units whose columns have the same types: the runs, the own values, and where records have such."""
     frame = _read(parts, _needed(parts[0], own))
     levels = frame[LEVEL].to_numpy()
@@ -160,9 +175,13 @@ def _needed(part: Part, own: Iterable[Column]) -> list[str]:
 
 
 def _read(parts: list[Part], names: list[str]) -> pl.DataFrame:
-    if isinstance(parts[0].source, PackSource):
-        return read_frames([part.source.path for part in parts if isinstance(part.source, PackSource)], names)
-    return pl.concat([part.source.frame().select(names).head(part.rows) for part in parts], rechunk=False)
+    if not isinstance(parts[0].source, PackSource):
+        return pl.concat([part.source.frame().select(names).head(part.rows) for part in parts], rechunk=False)
+    frame = read_frames([part.source.path for part in parts if isinstance(part.source, PackSource)], names)
+    if all(part.source.rows == part.rows for part in parts):
+        return frame
+    starts = np.cumsum([0, *(part.source.rows for part in parts[:-1])])
+    return pl.concat([frame.slice(start, part.rows) for start, part in zip(starts, parts, strict=True)], rechunk=False)
 
 
 def _own(frame: pl.DataFrame, column: Column, part: Part) -> pl.Series:
