@@ -172,6 +172,37 @@ def reading(setting: Setting) -> list[Row]:
     ]
 
 
+def frames(setting: Setting) -> list[Row]:
+    setting.tell("recording what is read")
+    try:
+        run_once("frames.prepare", setting.sizes, setting.folder / "prepared")
+    except RunFailedError as error:
+        setting.failures["frames.prepare"] = str(error)
+        return [Row("flat frames", "did not run")]
+    rows = []
+    for name, fast, slim in (("headline", 1.0, 1.0), ("readme", None, 0.6)):
+        ways = ("polars", "polars_outer", "polars_same", "pandas", "pandas_same")
+        outcome = setting.alternate(*(f"frames.{name}_{way}" for way in ways), times=1 if name == "headline" else 2)
+        flat, same = "the flat file, outer values as text", "the flat file with the same columns"
+
+        def figure(way: str, what: str, unit: Unit, name: str = name) -> Figure:
+            return Figure(f"frames.{name}_{way}", what, unit)
+
+        for what, call in (("first", "first call"), ("again", "second call")):
+            ours, limit = figure("polars", what, MILLISECONDS), 1.3 if fast else None
+            theirs = figure("polars_outer", what, MILLISECONDS)
+            rows.append(compare(outcome, f"{name}, to_polars(), {call}", ours, f"polars, {flat}", theirs, limit))
+            theirs = figure("polars_same", what, MILLISECONDS)
+            rows.append(compare(outcome, f"{name}, to_polars(), {call}", ours, f"polars, {same}", theirs))
+            ours, theirs = figure("pandas", what, MILLISECONDS), figure("pandas_same", what, MILLISECONDS)
+            rows.append(compare(outcome, f"{name}, to_pandas(), {call}", ours, f"pandas, {same}", theirs, fast))
+        for library, limit in (("polars", None), ("pandas", slim)):
+            ours, theirs = figure(library, "memory", MB), figure(f"{library}_same", "memory", MB)
+            measured = f"{name}, to_{library}(), memory of the frame"
+            rows.append(compare(outcome, measured, ours, f"{library}, {same}", theirs, limit))
+    return rows
+
+
 SUITES: dict[str, tuple[str, Callable[[Setting], list[Row]]]] = {
     "headline": ("headline: 3 experiments x 10 episodes x {0.steps:,} timesteps, added one by one", headline),
     "readme": ("readme: {0.readme:,} records, two models in turn, one by the pending record", readme),
@@ -181,6 +212,7 @@ SUITES: dict[str, tuple[str, Callable[[Setting], list[Row]]]] = {
     "blocks": ("many records in one call: ten calls, {0.shape_records:,} in all", blocks),
     "memory": ("memory of the recording process, {0.memory_from:,} to {0.memory_to:,} records", probes.memory),
     "reading": ("reading the headline back: {0.headline:,} records, fresh process, warm page cache", reading),
+    "frames": ("flat frames: libraries imported, warm page cache", frames),
     "latency": ("single calls of add_record, {0.headline:,}, while syncing and sealing go on", probes.latency),
     "import": ("the import", probes.importing),
     "originals": ("the original releases from PyPI, {0.originals:,} records", probes.original_releases),

@@ -28,4 +28,7 @@ def to_arrow(plan: Plan, categories: Categories = "text") -> pa.Table:
             "to_arrow() makes a pyarrow Table, and pyarrow is not installed. "
             "Hint: pip install 'rigorous-recorder[arrow]', or use to_polars()."
         )
-    return to_polars(plan, categories).to_arrow()
+    frame = to_polars(plan, categories)
+    names = frame.columns
+    frame.columns = [f"c{place}" for place in range(len(names))]  # polars panics over a name with a zero in it
+    return frame.to_arrow().rename_columns(names)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
+from rigorous_recorder.errors import DamageWarning, RecorderError, warn
 from rigorous_recorder.store.columns import EXACT, LEVEL, column_name
 from rigorous_recorder.store.pack import read_frames
 from rigorous_recorder.store.source import PackSource
@@ -87,22 +88,22 @@ class Rows:
         return chosen.alias(column.name)
 
 
+_Batch = tuple[Runs, dict[str, pl.Series], dict[str, pl.Series]]
+"""The runs, and by name the own values and where records have such."""
+
+
 def materialise(plan: Plan, parts: Sequence[Part] | None = None, where: pl.Expr | None = None) -> Rows:
-    """Read the rows of a plan, or of some of its parts.
+    """Read the rows of a plan, or of some of its parts. A unit that cannot be read costs its rows, and a warning says so.
 
     Args:
         plan: Of the frame.
         parts: Those to read; all by default.
         where: What is asked of columns that stand in all packs among them as they are: rows of which it is not true may be
             left out.
-
-    Raises:
-        FormatError: A pack is damaged.
-        OSError: One cannot be read.
     """
     own = [column for column in plan.columns if column.own]
-    opened = [part.opened() for part in (plan.parts if parts is None else parts)]
-    batches = [_batch(list(group), own, where) for _, group in groupby(opened, _alike(own))]
+    opened = [part for one in (plan.parts if parts is None else parts) if (part := _opened(one)) is not None]
+    batches = [batch for _, group in groupby(opened, _alike(own)) for batch in _batches(list(group), own, where)]
     runs = [runs for runs, _, _ in batches]
     return Rows(
         plan,
@@ -136,9 +137,30 @@ def _alike(own: Iterable[Column]) -> Any:
     )
 
 
-def _batch(
-    parts: list[Part], own: Iterable[Column], where: pl.Expr | None
-) -> tuple[Runs, dict[str, pl.Series], dict[str, pl.Series]]:
+def _opened(part: Part) -> Part | None:
+    try:
+        return part.opened()
+    except (RecorderError, OSError) as error:
+        _lacks(part, error)
+        return None
+
+
+def _lacks(part: Part, error: Exception) -> None:
+    warn(f"{error} The frame lacks its {part.rows:,} rows.", DamageWarning)
+
+
+def _batches(parts: list[Part], own: Iterable[Column], where: pl.Expr | None) -> list[_Batch]:
+    """The rows of units whose columns have the same types, in one batch, or if that fails, each unit alone."""
+    try:
+        return [_batch(parts, own, where)]
+    except (RecorderError, OSError) as error:
+        if len(parts) == 1:
+            _lacks(parts[0], error)
+            return []
+    return [batch for part in parts for batch in _batches([part], own, where)]
+
+
+def _batch(parts: list[Part], own: Iterable[Column], where: pl.Expr | None) -> _Batch:
     """The rows of units whose columns have the same types: the runs, the own values, and where records have such."""
     frames = _read(parts, _needed(parts[0], own), where)
     frame = frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=False)
@@ -171,13 +193,18 @@ def _needed(part: Part, own: Iterable[Column]) -> list[str]:
 
 
 def _read(parts: list[Part], names: list[str], where: pl.Expr | None) -> list[pl.DataFrame]:
-    """The columns of some units, in one frame or in one for each."""
-    packs = [part.kept.path for part in parts if isinstance(part.kept, PackSource)]
+    """The columns of some units, in one frame where each has as many rows as its part, or in one for each."""
+    sources = [part.source for part in parts]
+    packs = [source.path for source in sources if isinstance(source, PackSource)]
     if not packs:
-        return [part.source.frame().select(names).head(part.rows) for part in parts]
-    if where is None:
-        return [read_frames(packs, names)]
-    return [read_frames([path], names, where) for path in packs]
+        return [source.frame().select(names).head(part.rows) for source, part in zip(sources, parts, strict=True)]
+    if where is not None and all(source.rows == part.rows for source, part in zip(sources, parts, strict=True)):
+        return [read_frames([path], names, where) for path in packs]
+    frame = read_frames(packs, names)
+    if all(source.rows == part.rows for source, part in zip(sources, parts, strict=True)):
+        return [frame]
+    starts = np.cumsum([0, *(source.rows for source in sources[:-1])])
+    return [frame.slice(start, part.rows) for start, part in zip(starts, parts, strict=True)]
 
 
 def _own(frame: pl.DataFrame, column: Column, part: Part) -> pl.Series:
