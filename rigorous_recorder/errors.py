@@ -12,6 +12,8 @@ RecorderError
 ├── FormatError (ValueError)               a newer, foreign or damaged file
 ├── StoreError (OSError)                   the disk refused
 ├── HandleError (TypeError)                a keeper that cannot be handed to another process
+├── FrameError (TypeError)                 what is no frame, or frames that do not fit together
+├── MissingExtraError (ImportError)        a library that is not installed; the message names the extra
 └── RenamedError (AttributeError)          a name of an earlier release that went away
 
 RecorderWarning (UserWarning)
@@ -103,6 +105,14 @@ class StoreError(RecorderError, OSError):
 
 class HandleError(RecorderError, TypeError):
     """A keeper that cannot be handed to another process."""
+
+
+class FrameError(RecorderError, TypeError):
+    """Something that is no frame, or frames of different kinds."""
+
+
+class MissingExtraError(RecorderError, ImportError):
+    """A library that this takes is not installed; the message names the extra that brings it."""
 
 
 class RenamedError(RecorderError, AttributeError):

@@ -1,0 +1,143 @@
+"""`.rr` on polars frames, eager and lazy."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from ..branches import ATTEMPT_KEY
+from .base import Accessor
+from .lineages import LINEAGE_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .lineages import Under
+    from .outline import Column
+
+_FILTERING: Final = "df.filter(pl.col({}) == ...)"
+_DTYPES: Final[dict[str, Any]] = {
+    "bool": pl.Boolean, "int": pl.Int64, "uint": pl.UInt64, "float": pl.Float64, "text": pl.Categorical, "bytes": pl.Binary,
+    "datetime": pl.Datetime("us"), "utc": pl.Datetime("us", "UTC"), "date": pl.Date, "time": pl.Time,
+    "timedelta": pl.Duration("us"),
+}  # fmt: skip
+
+
+class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
+    """`.rr` on a polars DataFrame."""
+
+    FILTERING = _FILTERING
+
+    def _names(self) -> list[str]:
+        return self._frame.columns
+
+    def _under(self, under: Under) -> pl.DataFrame:
+        frame = self._frame
+        for column in under:
+            frame = frame.filter(_meant(frame[column], partial(under.decide, column)))
+        return frame
+
+    def _counts(self) -> dict[str | None, int]:
+        return _counts(self._frame.lazy())
+
+    def _table(self, columns: Sequence[Column]) -> pl.DataFrame:
+        return _table(columns, self._frame.schema[LINEAGE_KEY])
+
+    def _drop(self, names: list[str]) -> pl.DataFrame:
+        return self._frame.drop(names)
+
+    def _latest(self, steps: Sequence[str]) -> pl.DataFrame:
+        return self._frame.filter(_is_latest(steps))
+
+
+class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
+    """`.rr` on a polars LazyFrame."""
+
+    FILTERING = _FILTERING
+
+    def _names(self) -> list[str]:
+        return self._frame.collect_schema().names()
+
+    def _under(self, under: Under) -> pl.LazyFrame:
+        frame = self._frame
+        for column in under:
+            decide = _LazyLineages(self._frame, under) if column == LINEAGE_KEY else partial(under.values, column)
+            mask = partial(_meant, decide=decide)
+            frame = frame.filter(pl.col(column).map_batches(mask, pl.Boolean, is_elementwise=True))
+        return frame
+
+    def _counts(self) -> dict[str | None, int]:
+        return _counts(self._frame)
+
+    def _table(self, columns: Sequence[Column]) -> pl.DataFrame:
+        return _table(columns, self._frame.collect_schema()[LINEAGE_KEY])
+
+    def _drop(self, names: list[str]) -> pl.LazyFrame:
+        return self._frame.drop(names)
+
+    def _latest(self, steps: Sequence[str]) -> pl.LazyFrame:
+        return self._frame.filter(_is_latest(steps))
+
+
+class _LazyLineages:
+    """Decides on the lineages of one batch after the other.
+
+    The filter is elementwise, so that polars pushes it down into a scan, which then skips what has no row, and streams.
+    A key that a batch lacks may be in another one; only where the batches so far lack a key are all lineages of the
+    frame looked at, to refuse a key that none has.
+    """
+
+    def __init__(self, frame: pl.LazyFrame, under: Under) -> None:
+        self._frame = frame
+        self._under = under
+        self._looked = False
+
+    def __call__(self, texts: list[str | None]) -> list[bool]:
+        self._under.learn(texts)
+        # No lock: the thread that waits for the inner query may be given another batch of the outer one meanwhile.
+        if self._under.unseen and not self._looked:
+            self._looked = True
+            try:
+                self._under.learn(_distinct(self._frame))
+                self._under.check()
+            finally:
+                self._looked = False
+        return self._under.lineages(texts)
+
+
+def _meant(series: pl.Series, decide: Callable[[list[Any]], list[bool]]) -> pl.Series:
+    """For each row whether its value is meant, decided on the distinct values."""
+    values = series.unique().to_list()
+    meant = [value for value, is_meant in zip(values, decide(values), strict=True) if is_meant]
+    return series.is_in(meant, nulls_equal=True)
+
+
+def _is_latest(steps: Sequence[str]) -> pl.Expr:
+    stays = pl.any_horizontal(pl.col(LINEAGE_KEY, *steps).is_null())
+    return stays | pl.struct(ATTEMPT_KEY, LINEAGE_KEY, *steps).is_last_distinct()
+
+
+def _distinct(frame: pl.LazyFrame) -> list[str | None]:
+    return frame.select(pl.col(LINEAGE_KEY).unique()).collect()[LINEAGE_KEY].to_list()
+
+
+def _counts(frame: pl.LazyFrame) -> dict[str | None, int]:
+    counted = frame.group_by(LINEAGE_KEY, maintain_order=True).len("rr_records").collect()
+    return dict(zip(counted[LINEAGE_KEY].to_list(), counted["rr_records"].to_list(), strict=True))
+
+
+def _table(columns: Sequence[Column], lineage: pl.DataType) -> pl.DataFrame:
+    made = [pl.Series(column.name, column.cells, dtype=_DTYPES[column.kind]) for column in columns]
+    return pl.DataFrame(made).with_columns(pl.col(LINEAGE_KEY).cast(lineage))
+
+
+def register() -> None:
+    """Put `.rr` on DataFrame and LazyFrame; again changes nothing."""
+    for frame, put, accessor in (
+        (pl.DataFrame, pl.api.register_dataframe_namespace, EagerAccessor),
+        (pl.LazyFrame, pl.api.register_lazyframe_namespace, LazyAccessor),
+    ):
+        if getattr(getattr(frame, "rr", None), "__module__", None) != __name__:
+            put("rr")(accessor)
