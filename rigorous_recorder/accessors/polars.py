@@ -102,8 +102,9 @@ class _LazyLineages:
             try:
                 self._under.learn(_distinct(self._frame))
                 self._under.check()
-            finally:
+            except BaseException:
                 self._looked = False
+                raise
         return self._under.lineages(texts)
 
 
@@ -129,7 +130,7 @@ def _counts(frame: pl.LazyFrame) -> dict[str | None, int]:
 
 
 def _table(columns: Sequence[Column], lineage: pl.DataType) -> pl.DataFrame:
-    made = [pl.Series(column.name, column.cells, dtype=_DTYPES[column.kind]) for column in columns]
+    made = {column.name: pl.Series(column.cells, dtype=_DTYPES[column.kind]) for column in columns}
     return pl.DataFrame(made).with_columns(pl.col(LINEAGE_KEY).cast(lineage))
 
 
