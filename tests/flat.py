@@ -61,7 +61,7 @@ def polars_frame(rows):
 def with_enums(frame):
     """The frame with Enums for our columns, as DuckDB and others make of categories."""
     return frame.with_columns(
-        pl.col(name).cast(pl.String).cast(pl.Enum(["unused", *frame[name].cast(pl.String).drop_nulls().unique()]))
+        pl.col(name).cast(pl.String).cast(pl.Enum(["unused=1", *frame[name].cast(pl.String).drop_nulls().unique()]))
         for name in OURS
     )
 
@@ -75,8 +75,10 @@ def in_batches(frame):
     from polars.io.plugins import register_io_source
 
     def batches(with_columns, predicate, n_rows, batch_size):
-        for start in range(0, len(frame), 2):
-            batch = frame[start : start + 2].select(with_columns or frame.columns)
+        for start in range(0, len(frame) if n_rows is None else min(n_rows, len(frame)), 2):
+            batch = frame[start : start + 2 if n_rows is None else min(n_rows, start + 2)].select(
+                with_columns or frame.columns
+            )
             yield batch if predicate is None else batch.filter(predicate)
 
     return register_io_source(batches, schema=frame.schema)

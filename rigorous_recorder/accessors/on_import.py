@@ -52,6 +52,7 @@ class _Finder:
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
+            vars(loader).pop("exec_module", None)  # the loader is again what it was
             execute(module)
             self._waiting.discard(name)
             if not self._waiting and self in sys.meta_path:

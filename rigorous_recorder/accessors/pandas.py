@@ -37,8 +37,12 @@ class PandasAccessor(Accessor[pd.DataFrame, pd.DataFrame]):
         mask = np.ones(len(self._frame), dtype=bool)
         for column in under:
             codes, values = _codes(self._frame[column])
-            meant = np.array(under.decide(column, [*values, None]))
-            mask &= meant[codes]  # -1, for missing, takes the last: that of None
+            values = [*values, None]  # at the end, where the code -1 of what is missing finds it
+            meant = np.zeros(len(values), dtype=bool)
+            meant[codes] = True
+            used = np.flatnonzero(meant)  # a filtered frame still has the categories of all rows there once were
+            meant[used] = under.decide(column, [values[place] for place in used])
+            mask &= meant[codes]
         return self._frame[mask]
 
     def _counts(self) -> dict[str | None, int]:
