@@ -105,9 +105,12 @@ def enum_relation(frame):
     return connection.from_df(made)
 
 
+TEXT = "str" if pd.__version__ >= "3" else "object"
+"""The dtype of text; before pandas 3, "str" made the text "nan" of what is missing."""
+
 KINDS = {
     "pandas": as_pandas,
-    "pandas text": lambda frame: as_pandas(frame, "str"),
+    "pandas text": lambda frame: as_pandas(frame, TEXT),
     "pandas object": lambda frame: as_pandas(frame, "object"),
     "pandas string": lambda frame: as_pandas(frame, "string"),
     "pandas arrow": lambda frame: as_pandas(frame, pd.ArrowDtype(pa.string())),

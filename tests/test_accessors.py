@@ -78,8 +78,8 @@ def test_a_branch_is_a_keeper_or_its_lineage(study, frame):
         ({"modle": "m1"}, r"No level has the key 'modle'\. Hint: there is 'model'"),
         ({"experiment_nr": 1}, "'experiment_number'"),
         ({"never": [1, 2]}, "'never'"),
-        ({"loss": 0.5}, r"'loss' is a key of the records themselves, and of no level.*filter|df\["),
-        ({"model": "m1", "n": 1}, "'n' is a key of the records themselves"),
+        ({"loss": 0.5}, r"'loss' is a column, but the key of no level of these rows\. Hint: .*(filter|df\[)"),
+        ({"model": "m1", "n": 1}, "'n' is a column, but the key of no level"),
     ],
     ids=stable,
 )

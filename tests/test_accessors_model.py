@@ -17,7 +17,17 @@ VALUES = [
     "bytes:78", dt.date(2026, 1, 2), "2026-01-02", dt.datetime(2026, 1, 2, tzinfo=dt.UTC), (1, "x"), [1, "x"], [True, "x"],
     {"x": 1}, '{"x":1}', frozenset({1}),
 ]  # fmt: skip
-FRAMES = [kind for kind in KINDS if kind != "spark"]
+FRAMES = [
+    "pandas",
+    "pandas text",
+    "pandas arrow dictionary",
+    "polars",
+    "polars enum",
+    "lazy",
+    "lazy batches",
+    "arrow",
+    "duckdb",
+]
 
 levels = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=3)
 lineages = st.builds(
@@ -119,13 +129,13 @@ def test_under(kind, study, keys):
     frame = KINDS[kind](polars_frame([row for _, _, row in study] or [made(None, {}, {"n": 0})])[: len(study)])
     answer = expected(study, keys)
     if isinstance(answer, set):
-        with pytest.raises(KeyError, match=r"No level has the key|is a key of the records themselves"):
+        with pytest.raises(KeyError, match=r"No level has the key|is a column, but the key of no level"):
             dicts(rigorous_recorder.under(frame, **keys))
     else:
         assert ns(rigorous_recorder.under(frame, **keys)) == answer
 
 
-@pytest.mark.parametrize("kind", ["pandas", "pandas text", "polars", "lazy", "arrow", "duckdb"])
+@pytest.mark.parametrize("kind", ["pandas", "pandas text", "polars", "lazy", "arrow"])
 @given(study=studies(), data=st.data())
 def test_under_a_lineage(kind, study, data):
     frame = KINDS[kind](polars_frame([made(None, {}, {"n": -1}), *(row for _, _, row in study)]))

@@ -21,7 +21,6 @@ START = "import sys, warnings; warnings.simplefilter('error')\n"
         "import rigorous_recorder, polars, pandas",
         "import pandas, rigorous_recorder, polars",
         "import polars, rigorous_recorder, pandas",
-        "import pandas, polars, rigorous_recorder",
         "import polars, pandas, rigorous_recorder",
         "import rigorous_recorder; from pandas import DataFrame; from polars import col",
         "import rigorous_recorder, pandas.core.frame, polars.dataframe",

@@ -135,7 +135,7 @@ class Under:
         key = min(self._unseen)
         if key in self._names:
             raise UnknownKeyError(
-                f"{key!r} is a key of the records themselves, and of no level above them. "
+                f"{key!r} is a column, but the key of no level of these rows. "
                 f"Hint: under picks branches; pick values with {self._filtering.format(repr(key))}."
             )
         raise UnknownKeyError(f"No level has the key {key!r}.{nearest(key, self._known)}")

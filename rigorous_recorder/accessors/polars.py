@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from functools import partial
+from inspect import signature
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from ..branches import ATTEMPT_KEY
+from ..errors import HandleError
 from .base import Accessor
 from .lineages import LINEAGE_KEY
 
@@ -63,9 +68,8 @@ class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
     def _under(self, under: Under) -> pl.LazyFrame:
         frame = self._frame
         for column in under:
-            decide = _LazyLineages(self._frame, under) if column == LINEAGE_KEY else partial(under.values, column)
-            mask = partial(_meant, decide=decide)
-            frame = frame.filter(pl.col(column).map_batches(mask, pl.Boolean, is_elementwise=True))
+            decide = _Lineages(self._frame, under) if column == LINEAGE_KEY else partial(under.values, column)
+            frame = frame.filter(_elementwise(column, _Mask(decide)))
         return frame
 
     def _counts(self) -> dict[str | None, int]:
@@ -81,10 +85,53 @@ class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
         return self._frame.filter(_is_latest(steps))
 
 
-class _LazyLineages:
-    """Decides on the lineages of one batch after the other.
+class _Mask:
+    """The function in a lazy frame's filter: for each row of a batch whether the value of a column is meant.
 
     The filter is elementwise, so that polars pushes it down into a scan, which then skips what has no row, and streams.
+    A scan in Python gets a pickled copy of it. That is only its number, under which this one is found: a copy of all that
+    it refers to would hold the frame, and take cloudpickle.
+    """
+
+    def __init__(self, decide: Callable[[list[Any]], list[bool]]) -> None:
+        self._decide = decide
+        self._number = next(_numbers)
+        _masks[self._number] = self
+
+    def __call__(self, given: Any) -> pl.Series:
+        return _meant(given if isinstance(given, pl.Series) else given[0], self._decide)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _mask, (os.getpid(), self._number)
+
+
+def _elementwise(column: str, mask: _Mask) -> pl.Expr:
+    """The mask as an expression: by the function that hands it over as it is, without a closure that only cloudpickle knows.
+
+    In polars 2 that is `pl.map_batches`; in 1.32 the method is, and the function cannot be elementwise.
+    """
+    if "is_elementwise" in signature(pl.map_batches).parameters:
+        return pl.map_batches([column], mask, pl.Boolean, is_elementwise=True)
+    return pl.col(column).map_batches(mask, pl.Boolean, is_elementwise=True)
+
+
+_numbers: Final = count()
+_masks: Final[weakref.WeakValueDictionary[int, _Mask]] = weakref.WeakValueDictionary()
+
+
+def _mask(process: int, number: int) -> _Mask:
+    found = _masks.get(number) if process == os.getpid() else None
+    if found is None:
+        raise HandleError(
+            "A lazy frame on which under was called cannot be handed to another process. "
+            "Hint: collect it here, or call under there."
+        )
+    return found
+
+
+class _Lineages:
+    """Decides on the lineages of one batch of a lazy frame after the other.
+
     A key that a batch lacks may be in another one; only where the batches so far lack a key are all lineages of the
     frame looked at, to refuse a key that none has.
     """
