@@ -127,6 +127,10 @@ KINDS = {
     "duckdb": lambda frame: duckdb_relation(frame.to_arrow()),
     "duckdb enum": enum_relation,
 }
+OLD_POLARS = int(pl.__version__.split(".")[0]) < 2
+"""Polars 1.32 panics over a source in Python whose batches are filtered to nothing, and hides the type of its errors."""
+if OLD_POLARS:
+    del KINDS["lazy batches"]
 WITH_ACCESSOR = [kind for kind in KINDS if kind.startswith(("pandas", "polars", "lazy"))]
 
 

@@ -182,7 +182,7 @@ def test_levels_and_columns(kind, study):
     )
 
 
-@pytest.mark.parametrize("kind", ["pandas", "pandas text", "polars", "lazy", "lazy batches"])
+@pytest.mark.parametrize("kind", ["pandas", "pandas text", "polars", "lazy"])
 @given(study=studies())
 def test_latest(kind, study):
     rows = [made(None, {}, {"n": -1, "step": 1}), *(row for _, _, row in study)]

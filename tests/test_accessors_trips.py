@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from flat import KINDS, WITH_ACCESSOR, dicts, flat_row, ns, polars_frame, with_enums, with_texts
+from flat import KINDS, OLD_POLARS, WITH_ACCESSOR, dicts, flat_row, ns, polars_frame, with_enums, with_texts
 from polars.io.plugins import register_io_source
 
 import rigorous_recorder
@@ -62,7 +62,7 @@ def test_pandas_operations(kind):
     assert ns(frame.query("loss > 0.2").rr.latest("step")) == list(range(2, 12))
 
 
-@pytest.mark.parametrize("kind", ["polars", "polars enum", "polars text", "lazy", "lazy enum", "lazy batches"])
+@pytest.mark.parametrize("kind", [kind for kind in WITH_ACCESSOR if kind.startswith(("polars", "lazy"))])
 def test_polars_operations(kind):
     frame = KINDS[kind](FIRST)
     assert ns(frame.filter(pl.col("loss") > 0.2).rr.under(model="m1")) == [2, 6, 7, 8]
@@ -154,6 +154,9 @@ def test_sql():
 # ---- lazy frames -------------------------------------------------------------------------------------------------
 
 
+needs_sources = pytest.mark.skipif(OLD_POLARS, reason="this polars panics over filtered batches of a source in Python")
+
+
 def source(frame, batches, asked, whole=False):
     """A lazy frame in batches like those of a scan, that notes which columns and predicates it is asked for."""
 
@@ -167,6 +170,7 @@ def source(frame, batches, asked, whole=False):
     return register_io_source(read, schema=frame.schema)
 
 
+@needs_sources
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
 def test_the_filter_reaches_a_scan_and_is_asked_once(engine):
     asked = []
@@ -178,6 +182,7 @@ def test_the_filter_reaches_a_scan_and_is_asked_once(engine):
     assert {"had_error", "rr_lineage", "step"} == set(predicate.meta.root_names())
 
 
+@needs_sources
 def test_a_scan_in_python_takes_no_cloudpickle_and_copies_no_frame(monkeypatch):
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     asked = []
@@ -193,6 +198,7 @@ def test_a_scan_in_python_takes_no_cloudpickle_and_copies_no_frame(monkeypatch):
     assert "cannot be handed to another process" in done.stderr
 
 
+@needs_sources
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
 def test_a_key_that_a_batch_lacks_may_be_in_another_one(engine):
     asked = []
