@@ -114,9 +114,10 @@ class Under:
             self._meant[None] = self._text is None and self._picks([])
             new.remove(None)
         present = [text for text in new if text is not None]
-        for text, levels in zip(present, parsed(present), strict=True):
-            for level in levels:
-                self._known.update(level)
+        lineages = parsed(present)
+        for level in {id(level): level for levels in lineages for level in levels}.values():  # lineages share levels
+            self._known.update(level)
+        for text, levels in zip(present, lineages, strict=True):
             meant = self._text is None or any(is_under(own, self._text) for own in (text, without_notes(text)))
             self._meant[text] = meant and self._picks(levels)
         self._unseen -= self._known

@@ -54,10 +54,9 @@ def table(counts: Mapping[str | None, int]) -> list[Column]:
     Args:
         counts: The number of records of each lineage; None stands for those that have none.
     """
-    lineages = [[] if text is None else parsed([text])[0] for text in counts]
-    merged: list[dict[str, Any]] = []
-    for levels in lineages:
-        merged.append({key: value for level in levels for key, value in level.items()})
+    of_text = iter(parsed(text for text in counts if text is not None))
+    lineages = [[] if text is None else next(of_text) for text in counts]
+    merged = [{key: value for level in levels for key, value in level.items()} for levels in lineages]
     names = list(dict.fromkeys(key for row in merged for key in row))
     taken = {LINEAGE_KEY, RECORDS_KEY, *names}
     columns = [typed(_free(name, taken), [row.get(name) for row in merged]) for name in names]
