@@ -232,6 +232,14 @@ def test_columns_that_a_join_renamed_are_named():
         frame.rr.under(a=1)
 
 
+def test_a_column_that_is_there_twice_is_named(study):
+    frame = study[1].to_pandas()
+    twice = pd.concat([frame, frame[["rr_lineage"]]], axis="columns")
+    for call in (lambda rr: rr.under(model="m1"), lambda rr: rr.levels(), lambda rr: rr.latest("n")):
+        with pytest.raises(ValueError, match="several columns `rr_lineage`"):
+            call(twice.rr)
+
+
 def test_a_missing_attempt_or_automatic_column_is_named(study):
     frame = study[1].drop("rr_attempt", "had_error", "experiment_number")
     for call in (

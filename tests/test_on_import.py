@@ -80,6 +80,37 @@ sys.meta_path.insert(0, Asks())
     )
 
 
+def test_one_loader_for_all_modules(tmp_path):
+    """As in applications that are packed into one file; a probe must not make the next module the library."""
+    (tmp_path / "early.py").write_text("")
+    run(
+        f"""{START}
+import importlib.util, rigorous_recorder
+from importlib.machinery import PathFinder
+class Shared:
+    loaders = {{}}
+    def find_spec(self, name, path=None, target=None):
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or not hasattr(spec.loader, "get_code") or spec.origin.endswith(".so"):
+            return None
+        self.loaders[name], spec.loader = spec.loader, self
+        return spec
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        self.loaders[module.__name__].exec_module(module)
+shared = Shared()
+sys.meta_path.insert(1, shared)
+sys.path.append({str(tmp_path)!r})
+importlib.util.find_spec("pandas"), importlib.util.find_spec("pandas"), importlib.util.find_spec("polars")
+import early
+assert not {{"pandas", "polars"}} & set(sys.modules)
+import polars
+assert "pandas" not in sys.modules
+{CHECK}"""
+    )
+
+
 def test_an_import_that_fails_leaves_the_chance(tmp_path):
     (tmp_path / "pandas.py").write_text("raise ValueError('broken')")
     run(

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ..branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Demand, demand, is_under, same, wants_none, without_notes
-from ..errors import FormatError, UnknownKeyError, nearest
+from ..errors import FormatError, InvalidCallError, UnknownKeyError, nearest
 from ..levels import AUTOMATIC
 from ..lineage import parse_lineages
 
@@ -24,7 +24,10 @@ def need(column: str, names: Collection[str]) -> None:
 
     Raises:
         UnknownKeyError: It has not; the message says how to come by it.
+        InvalidCallError: It has two.
     """
+    if list(names).count(column) > 1:
+        raise InvalidCallError(f"This frame has several columns `{column}`. Hint: drop all but one.")
     if column not in names:
         alike = [name for name in names if str(name).startswith(column)]
         found = f" It has {', '.join(map(repr, alike))}: rename the one that is meant." if alike else ""

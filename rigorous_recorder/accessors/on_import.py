@@ -49,9 +49,15 @@ class _Finder:
         return spec
 
     def _wrap(self, name: str, loader: Any) -> None:
+        """Have a loader tell when it has run the library. Those of applications in one file load all modules with one."""
+        if isinstance(loader, type):
+            return
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
+            if module.__name__ != name:
+                execute(module)
+                return
             vars(loader).pop("exec_module", None)  # the loader is again what it was
             execute(module)
             self._waiting.discard(name)
