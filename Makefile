@@ -12,6 +12,7 @@ SHELL := bash
 
 VENV   := .venv
 LOWEST := .venv-lowest
+BUILT_FROM := pyproject.toml hatch_build.py rigorous_recorder/_native.c
 PIP    := -m pip --disable-pip-version-check --quiet install
 
 help: ## this list
@@ -20,13 +21,13 @@ help: ## this list
 setup: $(VENV)/.installed ## make the virtual environment .venv with all that the other commands need
 
 # A stamp is touched last, so an interrupted installation starts again, and a finished one is instant.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: $(BUILT_FROM)
 	$(call new_venv,$(VENV))
 	$(VENV)/bin/python $(PIP) --editable '.[dev]'
 	touch $@
 
 # Every `>=` among the core dependencies becomes `==`: the oldest versions that we say we support.
-$(LOWEST)/.installed: pyproject.toml
+$(LOWEST)/.installed: $(BUILT_FROM)
 	$(call new_venv,$(LOWEST))
 	$(LOWEST)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(line.replace(">=", "==", 1) for line in project["dependencies"]), sep="\n")' > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python $(PIP) --editable '.[test]' --constraint $(LOWEST)/lowest.txt
@@ -51,8 +52,8 @@ test: lint ## lint, then all tests but the long ones
 test-long: setup ## all tests, the long ones too, with many more Hypothesis examples
 	HYPOTHESIS_PROFILE=long $(VENV)/bin/python -m pytest -n $(WORKERS) -m "long or not long"
 
-test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported libraries
-	$(LOWEST)/bin/python -m pytest -n $(WORKERS)
+test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported libraries, and without the compiled hot path
+	RIGOROUS_RECORDER_PURE=1 $(LOWEST)/bin/python -m pytest -n $(WORKERS)
 
 demo: setup ## a real study with a crash and a kill, and the report on it
 	$(VENV)/bin/python examples/demo.py records/demo

@@ -170,7 +170,7 @@ class Experiment(RecordKeeper):
             self._session.end(*_outcome(error))
         self._facts = None
 
-    def _finish(self, error: BaseException | str | None, *, wait: bool = True) -> None:
+    def _finish(self, error: BaseException | str | None) -> None:
         assert self._session.place is not None
         session = self._session
         state, text = _outcome(error)
@@ -182,7 +182,7 @@ class Experiment(RecordKeeper):
                     session.end(state, text)
             finally:
                 open_experiments.pop(session.place.id, None)  # type: ignore[union-attr]
-                session.close(why, wait=wait)
+                session.close(why)
         if left:
             warn(
                 f"Experiment {self.number} was closed with values that were not committed: {left[0]!r}"
@@ -372,7 +372,7 @@ def _never_closed() -> None:
     """Fail what is still open when the interpreter exits. Runs before the sessions are closed, being registered later."""
     for experiment in list(open_experiments.values()):
         if experiment._session.pid == os.getpid():
-            experiment._finish("never closed", wait=False)
+            experiment._finish("never closed")
 
 
 def _after_fork_in_child() -> None:

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from . import session as sessions_module
+from .adding import Adder, as_dict
 from .errors import InvalidCallError, UnknownKeyError, nearest, storing
 from .levels import AUTOMATIC, UNEDITED, fingerprint, merge, pack_edit, pack_level
 from .lineage import lineage_text
-from .pending import PendingRecord
 from .store import unit as u
 from .store.journal import LOCK
 from .values import REFUSALS, SCALARS, copied, encode_exact, encode_record, frozen, refusal, text_keys, type_note
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from .keeper import RecordKeeper
     from .levels import LevelId, Stamp
-    from .pending import Pendings
     from .session import Session
     from .store.journal import Journal
 
@@ -29,22 +28,17 @@ _AUTOMATIC: Final = frozenset(AUTOMATIC)
 _MISSING: Final = object()
 
 
-class Node:
+class Node(Adder):
     """A node of the tree: knows its parent, holds its level's own data, and writes both into the journal."""
 
     __slots__ = (
         "__weakref__",
         "_data",
-        "_defined",
-        "_journal",
         "_level",
         "_local",
         "_parent",
-        "_pendings",
         "_session",
         "_stamps",
-        "switch",
-        "token",
     )
 
     def _place(
@@ -56,14 +50,14 @@ class Node:
         stamps: dict[str, Stamp],
     ) -> None:
         self._session = session
-        self._journal: Journal = session.journal
+        self._journal = session.journal
         self._parent = parent
         self._level = level
         self._data = data
         self._stamps = stamps
-        self._pendings: Pendings | None = None
+        self._pendings = None
         self._local = 0  # the level's number in the unit that defines it, whose token is `_defined`
-        self._defined: object = None
+        self._defined = None
         self.token: object = None
         self.switch = b""
         session.keepers[level] = weakref.ref(self)
@@ -308,21 +302,6 @@ def _level_data(data: dict[Any, Any]) -> dict[str, Any]:
             refused.record = data
             raise refused from error
     return frozen_data
-
-
-def as_dict(record: Any, rest: Mapping[str, Any]) -> dict[Any, Any]:
-    """A record that was given as some mapping, as a dict.
-
-    Raises:
-        TypeError: It is no mapping; the exception carries the rest of the record as `.record`.
-    """
-    if isinstance(record, PendingRecord):
-        return record.waiting()
-    if hasattr(record, "keys") and hasattr(record, "__getitem__"):
-        return dict(record)
-    error = refusal(record, TypeError())
-    error.record = dict(rest)
-    raise error
 
 
 def _index_text(key: Any) -> str:

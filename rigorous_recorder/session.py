@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 SEAL_FROM: Final = 1 << 20
 """A log of fewer bytes stays a log: a pack of it would not be smaller by much, and a helper process costs 0.2 s."""
-SEAL_WAIT: Final = 30.0
-"""Seconds for which closing waits for the sealing helper. Units that are not sealed by then stay logs, and are read."""
+EXIT_WAIT: Final = 10.0
+"""Seconds for which the program's exit waits for the sealing helper, so that the folder then rests (it may be copied next).
+What is not sealed by then is read as it is."""
 MOST_DROPPED: Final = 100
 EDITOR_SIZES: Final = (journals.MINIMUM, 256 << 10, 4 << 20)
 
@@ -157,10 +158,10 @@ class Session:
                 self._editor = self._journal(EDITOR_SIZES)
             return self._editor
 
-    def close_editor(self, *, wait: bool = True) -> None:
+    def close_editor(self) -> None:
         """Close the journal that took edits after the session was closed, if there is one."""
         if self._editor is not None and not self._editor.closed:
-            self._close_journal(self._editor, "the edits are done", wait=wait)
+            self._close_journal(self._editor, "the edits are done")
 
     def stamp(self, journal: Journal, seen: int) -> Stamp:
         """The stamp of an edit of keys whose highest version seen is `seen`."""
@@ -194,14 +195,14 @@ class Session:
             if journal is not self.journal:
                 journal.sync()
 
-    def close(self, why: str, *, wait: bool = True) -> None:
+    def close(self, why: str) -> None:
         """Take no more records: close the journal and have it sealed if it is large. A second call changes nothing."""
         if self.closed:
             return
         self.closed = why
-        self._close_journal(self.journal, why, wait=wait)
+        self._close_journal(self.journal, why)
 
-    def _close_journal(self, journal: Journal, why: str, *, wait: bool) -> None:
+    def _close_journal(self, journal: Journal, why: str) -> None:
         background.unwatch(journal)
         if not journal.folder:
             journal.close(why)
@@ -211,9 +212,9 @@ class Session:
             journal.close(why)
         finally:
             if last:
-                self._seal(writer, wait=wait)
+                self._seal(writer)
 
-    def _seal(self, writer: str, *, wait: bool) -> None:
+    def _seal(self, writer: str) -> None:
         """Have this writer's units sealed that still are logs, unless all of them together are small."""
         folder = self.folder
         names = [
@@ -223,9 +224,8 @@ class Session:
         logs = [f"{folder}/{layout.log_name(writer, n)}" for n in sorted({name.n for name in names} - packs)]
         if not packs and sum(map(_size, logs)) < SEAL_FROM:
             return
-        submitted = [path for path in logs if background.helper.submit(path)]
-        if wait:
-            background.helper.wait(submitted, SEAL_WAIT)
+        for path in logs:
+            background.helper.submit(path)
 
     def forked(self) -> None:
         """In a forked child: pending values belong to the parent, and the attempt is not ours to end."""
@@ -251,9 +251,9 @@ def _at_exit() -> None:
     """Close what is open when the interpreter exits. Experiments were ended before (see `experiment.py`)."""
     for session in list(sessions.values()):
         if session.pid == os.getpid() or session.journal.path:
-            session.close("the program ends", wait=False)
-        session.close_editor(wait=False)
-    background.helper.stop()
+            session.close("the program ends")
+        session.close_editor()
+    background.helper.finish(EXIT_WAIT)
 
 
 _workers: Final[set[int]] = set()

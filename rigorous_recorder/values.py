@@ -8,11 +8,11 @@ the hot path and exact: tuples, sets, paths, times and so on are MessagePack ext
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections import deque
 from collections.abc import Callable, KeysView, Mapping, ValuesView
 from decimal import Decimal
 from enum import Enum
-from pathlib import Path, PurePath
 from typing import Any, Final
 from uuid import UUID
 
@@ -144,7 +144,6 @@ _BASES: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (int, int),
     (float, float),
     (bytes, bytes),
-    (PurePath, str),
     (dt.datetime, _base_datetime),
     (dt.date, _base_date),
     (dt.time, _base_time),
@@ -152,6 +151,12 @@ _BASES: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (Mapping, dict),
     ((range, deque, KeysView, ValuesView), list),
 )
+
+
+def is_path(value: object) -> bool:
+    """Whether this is a path of `pathlib`: without that module, whose import takes 4 ms, nobody has one."""
+    pathlib = sys.modules.get("pathlib")
+    return pathlib is not None and isinstance(value, pathlib.PurePath)
 
 
 def _learn(value: Any) -> Callable[[Any], Any]:
@@ -162,6 +167,8 @@ def _learn(value: Any) -> Callable[[Any], Any]:
         convert = _learn_array(value)
         if _varies_in_shape(value):
             return convert  # a zero-dimensional array or tensor; others of its class are not
+    if convert is None and is_path(value):
+        convert = str
     if convert is None:
         convert = next((function for base, function in _BASES if isinstance(value, base)), None)
     if convert is None and callable(getattr(value, "item", None)) and not isinstance(value, type):
@@ -432,7 +439,7 @@ def exact(value: Any, depth: int = 0) -> Any:  # noqa: C901, PLR0911, PLR0912  (
     if cls is dict or isinstance(value, Mapping):
         plain = {key: exact(item, depth + 1) for key, item in value.items()}
         return plain if all(key.__class__ is str for key in plain) else text_keys(plain)
-    if isinstance(value, PurePath):
+    if is_path(value):
         return _extension("path", str(value).encode())
     if cls is UUID:
         return _extension("uuid", str(value).encode())
@@ -471,7 +478,9 @@ def _revive_extension(code: int, data: memoryview) -> Any:  # noqa: PLR0911  (on
         case 3:
             return frozenset(decode_exact(payload))
         case 4:
-            return Path(payload.decode())
+            import pathlib
+
+            return pathlib.Path(payload.decode())
         case 5:
             return UUID(payload.decode())
         case 6:

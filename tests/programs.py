@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rigorous_recorder import ExperimentCollection, RecordKeeper
+from rigorous_recorder.store.background import background
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +38,11 @@ def run(code, *arguments, returncode=0):
 def run_killed(code, *arguments):
     """Run code that is killed by SIGKILL at its end."""
     return run(f"{code}\n{KILLED}", *arguments, returncode=-signal.SIGKILL)
+
+
+def wait_until_sealed():
+    """Return when the sealing helper of this process has answered all that it was asked."""
+    assert background.helper.wait(background.helper.pending, 60), background.helper.unanswered
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from programs import run, run_killed
+from programs import run, run_killed, wait_until_sealed
 
 from rigorous_recorder import Experiment, ExperimentCollection, RecorderError
 
@@ -196,7 +196,8 @@ def test_edits_outlive_sealing_and_resuming(tmp_path):
             keeper.add_record(x=number, pad="p" * 30)
         keeper["model"] = "m2"
         keeper.add_records(x=range(100_000))
-    assert list(Path(collection.path).rglob("*.parquet")), "close() seals what is large"
+    wait_until_sealed()
+    assert list(Path(collection.path).rglob("*.parquet")), "close() has what is large sealed"
     collection.keeper(model="m2").update(model="m3")
     del experiment, keeper
     with collection.resume_experiment() as experiment:

@@ -153,6 +153,7 @@ def test_packs(collection):
         for step in range(12_000):
             (below if step % 1_000 else experiment).add_record(step=step, loss=step / 3, text="x" * 80)
         count += 12_000 + fill(below)
+    programs.wait_until_sealed()
     found = logs(collection.path)
     assert found[1], found
     assert_same(collection.path, count)

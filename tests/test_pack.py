@@ -365,7 +365,7 @@ def test_temporary_files_of_killed_sealers_are_no_obstacle(tmp_path):
 def helper():
     helper = SealingHelper()
     yield helper
-    helper.stop()
+    helper.finish(0)
 
 
 def test_the_helper_seals(tmp_path, helper):
@@ -387,7 +387,7 @@ def test_stop_lets_the_helper_finish(tmp_path):
     helper = SealingHelper()
     paths = [units.write(tmp_path, ENTRIES, units.header(n=n)) for n in range(1, 4)]
     assert all(map(helper.submit, paths))
-    helper.stop()
+    helper.finish(0)
     end = time.monotonic() + 60
     while any(map(os.path.exists, paths)) and time.monotonic() < end:
         time.sleep(0.05)

@@ -8,6 +8,7 @@ import time
 import warnings
 from pathlib import Path
 
+import children
 import pytest
 
 from rigorous_recorder import DamageWarning, ExperimentCollection
@@ -147,7 +148,7 @@ def small_units(monkeypatch):
     monkeypatch.setitem(journals.Journal.__init__.__kwdefaults__, "block_size", 1024)
     monkeypatch.setattr(journals, "SIZES", (4096, 4096))
     monkeypatch.setattr("sys.executable", "")  # no helper: the disk could not follow what another process does
-    background.background.helper.stop()  # one that an earlier test left
+    background.background.helper.finish(0)  # one that an earlier test left
 
 
 def test_what_was_begun_synced_or_closed_survives_a_power_cut(tmp_path, root, journal, monkeypatch):
@@ -268,3 +269,20 @@ def test_the_heart_stops_with_the_experiment(root, journal, monkeypatch):
     os.utime(path, (1000, 1000))
     time.sleep(0.2)
     assert files.modified(path) == 1000
+
+
+def test_the_folder_rests_when_the_program_has_ended(tmp_path):
+    """What comes next may be a copy of it: the exit waits for the sealing of what was recorded."""
+    program = """
+import sys
+from rigorous_recorder import ExperimentCollection
+with ExperimentCollection(sys.argv[1]).new_experiment() as experiment:
+    for number in range(60_000):
+        experiment.add_record(x=number, text="x" * 20)
+"""
+    path = tmp_path / "study"
+    ended = children.run(program, path)
+    assert ended.returncode == 0, ended.stderr
+    assert list(path.rglob("*.log")) == []
+    assert list(path.rglob(".tmp*")) == []
+    assert len(ExperimentCollection(path)) == 60_000

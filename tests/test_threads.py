@@ -9,11 +9,13 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 
 import children
 import pytest
 
-from rigorous_recorder import DamageWarning, ExperimentCollection, RecordKeeper, keeper
+from rigorous_recorder import DamageWarning, ExperimentCollection, RecordKeeper, adding
+from rigorous_recorder.adding import Adding
 from rigorous_recorder.store import journal as journals
 
 with_gil = pytest.mark.skipif(
@@ -213,10 +215,10 @@ SECTION = "e = p + 1 + size\n"
 def test_this_test_can_fail_a_call_inside_the_section_loses_records(collection, monkeypatch):
     if collection._options.mode == "write":
         pytest.skip("in write mode every add takes the lock")
-    source = textwrap.dedent(inspect.getsource(RecordKeeper.add_record))
+    source = textwrap.dedent(inspect.getsource(Adding.add_record))
     careless = re.sub(f"( +){re.escape(SECTION)}", rf"\1{SECTION}\1(lambda: None)()\n", source)
     assert careless.count("lambda") == 1, "the section reads otherwise now: adapt this test"
-    names = dict(vars(keeper))
+    names = dict(vars(adding))
     exec("from __future__ import annotations\n" + careless, names)
     monkeypatch.setattr(RecordKeeper, "add_record", names["add_record"])
     for _ in range(20):
@@ -282,7 +284,8 @@ assert hidden == [], f"{len(hidden)} of {came} acknowledged, but behind an entry
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="only Python 3.11 collects garbage wherever an object is made")
 def test_a_finalizer_that_records_inside_the_section_is_not_lost(collection, journal):
     """The slice in the section is an object; when it is made, garbage may be collected, and finalizers run."""
-    ended = children.run(FINALIZER, collection.path, journal)
+    pure = {**children.ENVIRONMENT, "RIGOROUS_RECORDER_PURE": "1"}  # in the C no object is made
+    ended = children.run(FINALIZER, collection.path, journal, env=pure)
     assert ended.returncode == 0, ended.stderr
     records = list(collection.records)
     check([record for record in records if record["t"] == 0], 1, 300)
@@ -329,3 +332,31 @@ def test_a_collection_object_is_shared_by_threads(tmp_path, journal):
         experiment.add_record(a=1)
     (record,) = collection.records
     assert [record[f"note{t}"] for t in range(4)] == [4] * 4
+
+
+def test_a_finalizer_of_a_keeper_may_record(collection, block):
+    """An episode that goes out of scope is noted at the root: the journal must not drop the last keeper while it switches."""
+    with collection.new_experiment() as experiment:
+
+        def gone(number):
+            for j in range(3):
+                experiment.add_record(gone=number, j=j, pad="x" * 150)
+
+        for number in range(300):
+            episode = experiment.sub_record_keeper(n=number)
+            weakref.finalize(episode, gone, number)
+            episode.add_record(v=number)
+            if number % 7 == 0:
+                episode.add_record(v=number, pad="y" * 300)
+            del episode
+            for _ in range(
+                10 if block == 512 else 0
+            ):  # levels without records, until a block ends while it is the last keeper
+                experiment.sub_record_keeper(filler="z" * 40)
+        experiment.add_record(last=True)
+    records = list(collection.records)
+    assert [record["v"] for record in records if record["pad"] is None and record["v"] is not None] == list(range(300))
+    assert all(record["v"] == record["n"] for record in records if "v" in record)
+    assert [(record["gone"], record["j"]) for record in records if "gone" in record] == [
+        (number, j) for number in range(300) for j in range(3)
+    ]

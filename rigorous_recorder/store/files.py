@@ -11,7 +11,6 @@ import mmap
 import os
 import stat
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 FOLDER_MODE: Final = 0o777
@@ -108,7 +107,7 @@ def map_private(size: int) -> mmap.mmap:
     return mmap.mmap(-1, size)
 
 
-def write_at(descriptor: int, data: bytes, offset: int) -> None:
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of `data` at `offset`, in one call where the system takes it in one."""
     written = os.pwrite(descriptor, data, offset)
     while written < len(data):
@@ -244,7 +243,11 @@ def file_system(path: str) -> str:
     From `/proc/self/mountinfo` (proc_pid_mountinfo(5)): the last mount whose mount point is the longest prefix.
     """
     try:
-        text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        descriptor = open_read("/proc/self/mountinfo")
+        try:
+            text = os.fsdecode(read_at(descriptor, 1 << 24, 0))
+        finally:
+            close(descriptor)
     except OSError:
         return ""
     target = os.path.realpath(path) + "/"

@@ -102,8 +102,9 @@ class SealingHelper:
         _close(process)
         process.returncode = 0  # nobody's child here: neither wait for it nor warn about it
 
-    def stop(self) -> None:
-        """End the input of the process, which then finishes what it has and ends; do not wait for that."""
+    def finish(self, seconds: float) -> None:
+        """End the input of the process, and wait so long for it to seal what it has; it goes on with the rest alone."""
+        self.wait(self.pending, seconds)
         with self._lock:
             self._send()
             self._let_go()

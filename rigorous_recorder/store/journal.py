@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..errors import ClosedError, StoreError, hint_for
 from . import files, layout, machine
 from . import unit as u
+from .cursor import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +40,9 @@ MEMORY: Final = "memory"
 MAPPED: Final = "mmap"
 WRITTEN: Final = "write"
 
-SIZES: Final = (256 << 10, 4 << 20, 16 << 20)
-"""Sizes of a writer's first, second and later units in bytes. Few packs keep the overhead on disk under 0.1 %."""
+SIZES: Final = (256 << 10, 2 << 20, 8 << 20)
+"""Sizes of a writer's first, second and later units in bytes. Few packs keep the overhead on disk under 0.1 %; what closing
+waits for is the sealing of one unit."""
 PAD: Final = 64 << 10
 """Zeros in bytes that `write()` mode writes ahead at a time."""
 MINIMUM: Final = 64 << 10
@@ -67,15 +69,10 @@ class Retired(NamedTuple):
     descriptor: int
 
 
-class Journal:
+class Journal(Cursor):
     """The log of one writer in one folder, or in memory when `folder` is None.
 
     Attributes:
-        map: Memory of the current unit, None while there is none.
-        pos: Where in it the next entry goes.
-        limit: Where lock-free adds must stop: the end of the current block, or 0 to send everybody to the slow path.
-        keeper: Whose level is in force: that of the last record in this block.
-        token: A new object per unit, by which keepers know whether this unit defines them.
         locked: Whether every add takes the lock: in `write()` mode, and without the GIL.
         writer: This process's writer id, 32 hex digits.
         owner: Whoever made the journal; `owner.unit_opened(journal)` tells it of a new file.
@@ -85,8 +82,8 @@ class Journal:
         "__weakref__", "_block", "_busy", "_descriptor", "_end", "_folder_dirty", "_index", "_last", "_left",
         "_level_bytes", "_n", "_next_level", "_padded", "_populates", "_reserve", "_retired", "_salt", "_slot",
         "_slotted", "_span", "_start", "_sync_lock", "_synced", "_temporaries", "_version", "_written", "attempt",
-        "block_size", "closed", "failure", "folder", "keeper", "limit", "locals", "locked", "map", "mode", "owner",
-        "path", "pos", "sequence", "sizes", "token", "units", "writer",
+        "block_size", "closed", "failure", "folder", "locals", "locked", "mode", "owner",
+        "path", "sequence", "sizes", "units", "writer",
     )  # fmt: skip
 
     def __init__(
@@ -126,10 +123,10 @@ class Journal:
     def _fresh(self) -> None:
         """Become a writer that has written nothing."""
         self.writer = layout.new_id()
-        self.map: Any = None
+        self.map = None
         self.pos = self.limit = 0
-        self.keeper: object = None
-        self.token: object = None
+        self.keeper = None
+        self.token = None
         self.path = ""
         self.sequence: Iterator[int] = itertools.count(1)
         self.locals: dict[tuple[str, int], int] = {}
@@ -181,23 +178,16 @@ class Journal:
             ClosedError: The journal is closed.
             StoreError: There is no room on the disk; nothing was added.
         """
-        entry = u.pack_entry(kind, payload)
-        body = entry[1:]
-        size = len(entry)
+        size = u.ENTRY_HEAD + len(payload)
         if kind == u.LEVEL:
             self._level_bytes += size
         while not self.locked:
+            if self.put_here(kind, payload, token):
+                return True
             if token is not None and self.token is not token:
                 return False
-            body[0:0]
-            p = self.pos
-            e = p + size
-            if e <= self.limit:
-                self.pos = e
-                self.map[p + 1 : e] = body
-                self.map[p] = kind
-                return True
             self.make_room(size)
+        entry = u.pack_entry(kind, payload)
         with LOCK:
             while not self._put_locked(entry, None, token):
                 if token is not None and self.token is not token:
@@ -226,6 +216,7 @@ class Journal:
         The memory is always ahead of the file: whatever interrupts between the two, the next write brings the file up.
         """
         mark, body, size = entry[0], entry[1:], len(entry)
+        last = self.keeper  # kept until the end: a finalizer of it might record
         # from here to the flush there is no call: whoever interrupts sees the entry whole or not at all
         p = self.pos
         e = p + size
@@ -236,6 +227,7 @@ class Journal:
             self.keeper = keeper
         self.map[p + 1 : e] = body
         self.map[p] = mark
+        del last
         if self.mode != WRITTEN:
             return True
         try:
@@ -374,6 +366,7 @@ class Journal:
             # 16 pages at once: a fault for each in its turn takes a third more, and takes it from single calls
             self._populates = files.populate(self.map, offset, self.block_size)
         end, start = offset + span * self.block_size, offset + u.BLOCK_HEAD
+        last = self.keeper  # kept until the end: were it freed in between, a finalizer of it might record
         if self._version != version or (self._span and self.pos not in (self._slotted, self._block + 32)):
             return
         self.map[offset : offset + 16] = head[:16]  # one store, as above; the slots behind are zeros already
@@ -382,6 +375,7 @@ class Journal:
         self._slot = self._slotted = 0
         self.keeper = None
         self._end, self.pos = end, start
+        del last
 
     def _open_unit(self, version: int, span: int) -> None:
         """Open the next unit, with room for levels and behind them a block of that span, and retire the one before.

@@ -17,7 +17,7 @@ from rigorous_recorder.errors import FormatError
 
 from . import files, layout
 from .columns import Decoded
-from .packmeta import KEY, PackMeta, kept_events, load_meta, pack_meta, stamped
+from .packmeta import KEY, PackMeta, kept_events, load_meta, pack_meta, stamp
 from .unit import BLOCK_HEAD, PAGE
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _write(folder: str, decoded: Decoded, log_size: int, log_crc: int) -> str:
     return target
 
 
-def _check_written(path: str, content: bytes, decoded: Decoded) -> None:
+def _check_written(path: str, content: memoryview, decoded: Decoded) -> None:
     written = files.read_all(path)
     if written != content or not equal(_parsed(written, path), decoded.frame):
         raise FormatError(f"What was written to {path} does not read back the same; the log stays.")
@@ -167,12 +167,14 @@ def _temporary(folder: str, writer: str) -> tuple[str, int]:
             k += 1
 
 
-def parquet(frame: pl.DataFrame, meta: str) -> bytes:
+def parquet(frame: pl.DataFrame, meta: str) -> memoryview:
     """A frame as a Parquet file with our text in its footer."""
     rows = min(max(CELLS // frame.width, LEAST_ROWS), MOST_ROWS)
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", row_group_size=rows, metadata={KEY: meta})
-    return stamped(buffer.getvalue())
+    content = buffer.getbuffer()  # no copy of it is made
+    stamp(content)
+    return content
 
 
 def read_frame(path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:

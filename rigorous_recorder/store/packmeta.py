@@ -61,18 +61,18 @@ def pack_meta(meta: PackMeta) -> str:
     return f"RRPACK1 {_ZEROS.decode()} {base64.b64encode(packed).decode()}"
 
 
-def stamped(content: bytes) -> bytes:
-    """A Parquet file whose footer has our text, with the checksum over the footer filled in.
+def stamp(content: memoryview) -> None:
+    """Fill in, in a Parquet file whose footer has our text, the checksum over that footer.
 
     Raises:
         FormatError: It has no such footer.
     """
-    start = len(content) - _footer_length(content, len(content), "to be written")
-    match = _last_text(content[start:])
+    start = len(content) - _footer_length(bytes(content[-_TAIL.size :]), len(content), "to be written")
+    footer = content[start:]
+    match = _last_text(bytes(footer))
     if match is None or match[1] != _ZEROS:
         raise FormatError("The footer of the pack to be written does not have our text as it was given to polars.")
-    crc = f"{zlib.crc32(memoryview(content)[start:]):08x}".encode()
-    return content[: start + match.start(1)] + crc + content[start + match.end(1) :]
+    footer[match.start(1) : match.end(1)] = f"{zlib.crc32(footer):08x}".encode()
 
 
 def kept_events(events: list[Event]) -> list[tuple[int, bytes, int]]:

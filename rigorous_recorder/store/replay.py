@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ..accelerator import native
 from . import unit as u
 
 if TYPE_CHECKING:
@@ -84,9 +85,24 @@ class Replay:
         self.findings: list[Finding] = []
         for span in spans(data, self.header, self.findings):
             before = self.rows + len(self.events)
-            self._walk(span)
+            (self._walk if native is None else self._walk_in_c)(span)
             if not span.verified:
                 self.unverified += self.rows + len(self.events) - before
+
+    def _walk_in_c(self, span: Span) -> None:
+        level = self._level if span.continues else 0
+        position, self._level, self.rows, starts, stops, levels, events, wrong, unknown = native.walk(
+            self.data, span.start, span.stop, level, self.rows
+        )
+        self.starts.frombytes(starts)
+        self.stops.frombytes(stops)
+        self.levels.frombytes(levels)
+        self.events.extend(Event(*event) for event in events)
+        self.findings.extend(Finding(SUSPECT, start, stop, NO_RECORD) for start, stop in wrong)
+        if unknown is not None:
+            self.findings.append(_unknown_kind(unknown, position, span.stop))
+        if position > span.stop:
+            self.findings.append(_too_long(span))
 
     def _walk(self, span: Span) -> None:
         data, position, stop = self.data, span.start, span.stop
@@ -113,19 +129,12 @@ class Replay:
                         rows += block_rows(event)
                     continue
             else:
-                self.findings.append(
-                    Finding(
-                        UNKNOWN,
-                        position,
-                        stop,
-                        f"an entry of the unknown kind {mark}; the rest of its block is skipped",
-                    )
-                )
+                self.findings.append(_unknown_kind(mark, position, stop))
                 break
             if position > stop:
                 break
             if position - start < 1 or (data[start] == u.SWITCH and position - start <= u.SWITCH_SIZE):
-                self.findings.append(Finding(SUSPECT, start, position, "an entry without a record"))
+                self.findings.append(Finding(SUSPECT, start, position, NO_RECORD))
                 continue
             if data[start] == u.SWITCH:
                 level = int.from_bytes(data[start + 1 : start + u.SWITCH_SIZE], "big")
@@ -135,10 +144,21 @@ class Replay:
             add_level(level)
             rows += 1
         if position > stop:
-            kind = SUSPECT if span.verified else UNVERIFIED
-            self.findings.append(Finding(kind, span.start, stop, "the last entry is longer than what there is of it"))
+            self.findings.append(_too_long(span))
         self.rows = rows
         self._level = level
+
+
+NO_RECORD: Final = "an entry without a record"
+
+
+def _unknown_kind(kind: int, position: int, stop: int) -> Finding:
+    return Finding(UNKNOWN, position, stop, f"an entry of the unknown kind {kind}; the rest of its block is skipped")
+
+
+def _too_long(span: Span) -> Finding:
+    kind = SUSPECT if span.verified else UNVERIFIED
+    return Finding(kind, span.start, span.stop, "the last entry is longer than what there is of it")
 
 
 def block_rows(event: Event) -> int:
