@@ -318,6 +318,38 @@ def test_indexes_of_numbers_are_renewed_and_others_stay():
     assert concat([named, named]).index.name == "n"
 
 
+def test_dtypes_of_pandas_where_something_is_missing_and_where_not():
+    full = pd.DataFrame({"i": [1], "u": pd.Series([2**64 - 1], dtype="uint64"), "b": [True], "f": [0.5]})
+    arrow = full.convert_dtypes(dtype_backend="pyarrow")
+    other = pd.DataFrame({"x": [1]})
+    assert concat([full, full]).dtypes.astype(str).to_list() == ["int64", "uint64", "bool", "float64"]
+    assert concat([full, full.head(0), full.head(0).astype("object"), other.head(0)]).dtypes.astype(str).to_list() == [
+        "int64", "uint64", "bool", "float64", "Int64",
+    ]  # fmt: skip
+    assert concat([full, other]).dtypes.astype(str).to_list() == ["Int64", "UInt64", "boolean", "float64", "Int64"]
+    assert concat([arrow, other]).dtypes.astype(str).to_list()[:3] == [
+        "int64[pyarrow]",
+        "uint64[pyarrow]",
+        "bool[pyarrow]",
+    ]
+    assert concat([other, full])["u"].to_list()[1] == 2**64 - 1
+
+
+INTS = [0, -1, 2**53 + 1, 2**63 - 1]
+UINTS = [0, 2**53 + 1, 2**63, 2**64 - 1]
+
+
+@pytest.mark.parametrize("one", [[value] for value in INTS])
+@pytest.mark.parametrize("two", [pd.Series([value], dtype="uint64") for value in UINTS] + [pd.Series([0.5])], ids=str)
+@pytest.mark.parametrize("convert", [lambda frame: frame, pd.DataFrame.convert_dtypes])
+def test_no_number_is_rounded_in_pandas(one, two, convert):
+    frames = [convert(pd.DataFrame({"v": one})), convert(pd.DataFrame({"v": two})), pd.DataFrame({"other": [1]})]
+    for several in (frames, frames[:2]):
+        joined = concat(several)["v"].to_list()
+        assert joined[:2] == [one[0], two[0]]
+        assert [int(value) for value in joined[:2]] == [one[0], int(two[0])]
+
+
 def test_ordered_categories_that_are_equal_stay_ordered():
     ordered = pd.DataFrame({"size": pd.Categorical(["S", "L"], categories=["S", "M", "L"], ordered=True)})
     assert concat([ordered, ordered])["size"].cat.ordered

@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import FrameError, MissingExtraError
-from .lineages import Under
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
@@ -77,6 +76,8 @@ def _under_by_narwhals(frame: Frame, branch: RecordKeeper | str | None, keys: di
         wrapped: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(cast("Any", frame))
     except TypeError as error:
         raise no_frame(frame) from error
+    from .lineages import Under
+
     names = wrapped.collect_schema().names()
     for column in (asked := Under(branch, keys, names, "filter")):
         values = _distinct(wrapped, column)

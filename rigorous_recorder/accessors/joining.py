@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ..errors import FrameError, InvalidCallError
 from .interop import kind_of, no_frame
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Frame = TypeVar("Frame")
+
+EXACT_INTS: Final = 2**53
+"""Up to here every integer has a float of its own."""
 
 
 def concat(frames: Iterable[Frame]) -> Frame:
@@ -84,8 +87,9 @@ def _pandas_column(pieces: Sequence[pd.Series[Any] | None], lengths: Sequence[in
     if any(isinstance(piece.dtype, pd.CategoricalDtype) for piece in present) and all(map(_is_text, present)):
         united = _united(present)
         present = [pd.Series(categorical) for categorical in united]
-    elif len(present) < len(pieces):
+    elif any(id(piece) not in kept and length for piece, length in zip(pieces, lengths, strict=True)):
         present = [piece.astype(cast("Any", _nullable(piece.dtype))) for piece in present]
+    present = _exactly(present)
     values = iter(present)
     dtype = present[0].dtype
     whole = [
@@ -115,12 +119,33 @@ def _united(pieces: Sequence[pd.Series[Any]]) -> list[pd.Categorical]:
     return [one.as_unordered().set_categories(cast("Any", texts)) for one in each]
 
 
+def _exactly(pieces: list[pd.Series[Any]]) -> list[pd.Series[Any]]:
+    """Columns as they are; where pandas would round integers to floats, of one type of integers, or as objects."""
+    kinds = {getattr(piece.dtype, "kind", "") for piece in pieces}
+    if len(kinds) == 1 or not kinds <= {"i", "u", "f"}:
+        return pieces
+    low, high = (pick(int(bound) for bound in bounds) for pick, bounds in zip((min, max), _bounds(pieces), strict=True))
+    if "f" in kinds:
+        return pieces if max(-low, high) <= EXACT_INTS else [piece.astype("object") for piece in pieces]
+    missing = any(str(piece.dtype)[0] in "IU" for piece in pieces)
+    for name, lowest, highest in (("Int64", -(2**63), 2**63), ("UInt64", 0, 2**64)):
+        if low >= lowest and high < highest:
+            return [piece.astype(cast("Any", name if missing else name.lower())) for piece in pieces]
+    return [piece.astype("object") for piece in pieces]
+
+
+def _bounds(pieces: Sequence[pd.Series[Any]]) -> tuple[list[Any], list[Any]]:
+    """The lowest and the highest integer of each column of integers that has any, and 0."""
+    ints = [piece.dropna() for piece in pieces if piece.dtype.kind != "f"]
+    return [0, *(piece.min() for piece in ints if len(piece))], [0, *(piece.max() for piece in ints if len(piece))]
+
+
 def _nullable(dtype: Any) -> Any:
-    """The dtype that holds the same values and missing ones."""
-    if getattr(dtype, "kind", "") == "b":
-        return "boolean"
-    if getattr(dtype, "kind", "") in ("i", "u"):
-        return str(dtype).replace("i", "I").replace("u", "U")
+    """The dtype that holds the same values and missing ones: pandas has two for integers and booleans of NumPy."""
+    import numpy as np
+
+    if isinstance(dtype, np.dtype) and dtype.kind in "biu":
+        return "boolean" if dtype.kind == "b" else str(dtype).replace("i", "I").replace("u", "U")
     return dtype
 
 
