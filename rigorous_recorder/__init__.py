@@ -5,6 +5,9 @@ The public names; everything else is internal.
 
 from __future__ import annotations
 
+from .accessors.interop import under
+from .accessors.joining import concat
+from .accessors.on_import import install as _install
 from .collection import CollectionView, ExperimentCollection
 from .errors import DamageWarning, RecorderError, RecorderWarning
 from .experiment import Experiment
@@ -31,4 +34,8 @@ __all__ = [
     "RecorderWarning",
     "Records",
     "SubRecordKeeper",
+    "concat",
+    "under",
 ]
+
+_install()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .values import decode_exact, encode_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from .levels import LevelId, Levels
 
@@ -40,6 +40,27 @@ class Condition(NamedTuple):
     wanted: Any
 
 
+class Demand(NamedTuple):
+    """What a condition asks of the values that a key has along a lineage.
+
+    Attributes:
+        match: Whether a value is what is wanted; one that is is enough.
+        none: Whether it will do that no level sets the key.
+    """
+
+    match: Callable[[Any], bool]
+    none: bool
+
+    def holds(self, values: Sequence[Any]) -> bool:
+        """Whether the condition holds where the levels down to a record have these values for the key."""
+        return any(map(self.match, values)) if values else self.none
+
+
+def demand(wanted: Any) -> Demand:
+    """What a condition's `wanted` asks for: see `matcher` and `wants_none`."""
+    return Demand(matcher(wanted), wants_none(wanted))
+
+
 def plain(value: Any) -> Any:
     """A value as a level would hold it, so that it can be compared with one; what cannot be stored stays what it is."""
     try:
@@ -49,11 +70,13 @@ def plain(value: Any) -> Any:
 
 
 def matcher(wanted: Any) -> Callable[[Any], bool]:
-    """A function that says whether a level's value is what is wanted. `None` is not decided here: no level sets it.
+    """A function that says whether a level's value is what is wanted. None matches no value: no level sets it.
 
     Numbers compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; a
     callable gets the value.
     """
+    if wanted is None:
+        return lambda _value: False
     if callable(wanted) and not isinstance(wanted, type):
         return lambda value: bool(wanted(value))
     options = any_of(wanted)
@@ -102,9 +125,9 @@ def pick(levels: Levels, above: Iterable[Mapping[str, Any]], conditions: Iterabl
     """
     picked = set(levels.by_id)
     for key, wanted in conditions:
-        match, none = matcher(wanted), wants_none(wanted)
+        match, none = demand(wanted)
         over = [data[key] for data in above if key in data]
-        if any(match(value) for value in over if wanted is not None):
+        if any(map(match, over)):
             continue
         found: dict[
             LevelId, tuple[bool, bool]
@@ -112,7 +135,7 @@ def pick(levels: Levels, above: Iterable[Mapping[str, Any]], conditions: Iterabl
         for level in levels:
             parent_matches, parent_sets = (found.get(level.parent) if level.parent else None) or (False, bool(over))
             sets = key in level.data
-            matches = sets and wanted is not None and match(level.data[key])
+            matches = sets and match(level.data[key])
             found[level.id] = (parent_matches or matches, parent_sets or sets)
         picked &= {level for level, (matches, sets) in found.items() if matches or (none and not sets)}
     return picked
@@ -120,4 +143,15 @@ def pick(levels: Levels, above: Iterable[Mapping[str, Any]], conditions: Iterabl
 
 def under_text(texts: Mapping[LevelId, str], text: str) -> set[LevelId]:
     """The levels whose lineage is `text` or goes on below it, given the lineage of each."""
-    return {level for level, own in texts.items() if own == text or own.startswith(text + "/")}
+    return {level for level, own in texts.items() if is_under(own, text)}
+
+
+def is_under(own: str, text: str) -> bool:
+    """Whether a lineage is that of `text` or goes on below it."""
+    return own == text or own.startswith(text + "/")
+
+
+def without_notes(own: str) -> str:
+    """The lineage of a level as a keeper has it that knew of no notes: they stand above the experiment's number."""
+    _, _, below = own.partition("/")
+    return below if below.startswith("experiment_number=") else own

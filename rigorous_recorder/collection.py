@@ -81,7 +81,7 @@ class CollectionView(Flat):
             self._path,
             self._options,
             (*self._conditions, *(Condition(key, wanted) for key, wanted in keys.items())),
-            (*self._branches, *([] if branch is None else [_branch(branch)])),
+            (*self._branches, *([] if branch is None else [branch_of(branch)])),
         )
 
     def _say_if_missing(self) -> None:
@@ -383,7 +383,12 @@ def _collection(path: str, retries: str, journal: str, sync_interval: float) -> 
     return ExperimentCollection(path, retries=retries, journal=journal, sync_interval=sync_interval)
 
 
-def _branch(branch: RecordKeeper | str) -> Branch:
+def branch_of(branch: RecordKeeper | str) -> Branch:
+    """The branch that a keeper or the text of a lineage stands for.
+
+    Raises:
+        TypeError: It is neither.
+    """
     if isinstance(branch, RecordKeeper):
         return branch._branch()
     if isinstance(branch, str):

@@ -13,6 +13,8 @@ RecorderError
 ├── StoreError (OSError)                   the disk refused
 ├── MissingLibraryError (ImportError)      an optional library that is not installed
 ├── HandleError (TypeError)                a keeper that cannot be handed to another process
+├── FrameError (TypeError)                 what is no frame, or frames that do not fit together
+├── MissingExtraError (ImportError)        a library that is not installed; the message names the extra
 └── RenamedError (AttributeError)          a name of an earlier release that went away
 
 RecorderWarning (UserWarning)
@@ -108,6 +110,14 @@ class MissingLibraryError(RecorderError, ImportError):
 
 class HandleError(RecorderError, TypeError):
     """A keeper that cannot be handed to another process."""
+
+
+class FrameError(RecorderError, TypeError):
+    """Something that is no frame, or frames of different kinds."""
+
+
+class MissingExtraError(RecorderError, ImportError):
+    """A library that this takes is not installed; the message names the extra that brings it."""
 
 
 class RenamedError(RecorderError, AttributeError):

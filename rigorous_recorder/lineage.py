@@ -12,13 +12,10 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 _UNSAFE: Final = re.compile("[%/,=\x00-\x1f\x7f\u0085\u2028\u2029]")
 """What separates, what ends a line, and the sign of the encoding itself."""
@@ -47,14 +44,6 @@ def _path(text: str) -> Any:
     return Path(text)
 
 
-def _items_text(value: Iterable[Any]) -> str:
-    return _json(list(value))
-
-
-def _sorted_text(value: Iterable[Any]) -> str:
-    return "[" + ",".join(sorted(_json(item) for item in value)) + "]"
-
-
 # per type: its name, how it is written, how it is read
 _SPELLED: Final[dict[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]]] = {
     bytes: ("bytes", bytes.hex, bytes.fromhex),
@@ -64,21 +53,36 @@ _SPELLED: Final[dict[type, tuple[str, Callable[[Any], str], Callable[[str], Any]
     dt.timedelta: ("timedelta", _timedelta_text, _timedelta),
     Decimal: ("decimal", str, Decimal),
     UUID: ("uuid", str, UUID),
-    tuple: ("tuple", _items_text, lambda text: tuple(_from_json(text))),
-    set: ("set", _sorted_text, lambda text: set(_from_json(text))),
-    frozenset: ("frozenset", _sorted_text, lambda text: frozenset(_from_json(text))),
 }
 _READERS: Final = {name: read for name, _, read in _SPELLED.values()} | {"path": _path}
-_TAG: Final = re.compile(rf"({'|'.join(_READERS)}):", re.ASCII)
+_GROUPS: Final[dict[str, Callable[[Iterable[Any]], Any]]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
+"""What holds several values as a list does, and is written as one behind its name."""
+
+_TAG: Final = re.compile(rf"({'|'.join([*_READERS, *_GROUPS])}):", re.ASCII)
+_MAX_BRACKETS: Final = 64
+"""A text with more of them is quoted, since whether it can be read as JSON would depend on the depth of the stack."""
+
 _LOOKS_LIKE_JSON: Final = re.compile(r'[-+\d."\[{]|(null|true|false|NaN|Infinity)\Z', re.ASCII)
 
 
 def value_text(value: Any) -> str:
     """The text of one value, not yet percent-encoded; `parse_value` gives the value back, with its type."""
     if value.__class__ is str:
-        bare = value and value == value.strip() and not _TAG.match(value) and parse_value(value) == value
-        return value if bare else _json(value)
+        return value if _can_stand_bare(value) else _json(value)
+    name = value.__class__.__name__
+    if name in _GROUPS:
+        return f"{name}:{_dumps(_items(value))}"
     return _spelled(value) or _json(value)
+
+
+def _can_stand_bare(text: str) -> bool:
+    """Whether a text is read as itself, rather than as a value of another type or as one that is misspelled."""
+    if not text or text != text.strip() or _TAG.match(text) or text.count("[") + text.count("{") > _MAX_BRACKETS:
+        return False
+    try:
+        return bool(parse_value(text) == text)
+    except ValueError:  # it begins like a value and is none: {"date:":"soon"}, or an int of 5,000 digits
+        return False
 
 
 def _spelled(value: Any) -> str | None:
@@ -88,12 +92,25 @@ def _spelled(value: Any) -> str | None:
     return f"path:{value}" if isinstance(value, os.PathLike) else None
 
 
+def _items(value: Iterable[Any]) -> list[Any]:
+    """The items of a tuple or set in plain form, those of a set in the order of their texts."""
+    items = [_tagged(item) for item in value]
+    return items if isinstance(value, tuple) else sorted(items, key=_dumps)
+
+
+def _dumps(plain: Any) -> str:
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+
 def _json(value: Any) -> str:
     """JSON, in which a value that JSON lacks is an object with one key that ends in a colon: {"date:": "2026-01-31"}."""
-    return json.dumps(_tagged(value), ensure_ascii=False, separators=(",", ":"))
+    return _dumps(_tagged(value))
 
 
 def _tagged(value: Any) -> Any:
+    name = value.__class__.__name__
+    if name in _GROUPS:
+        return {name + ":": _items(value)}
     spelled = _spelled(value)
     if spelled is not None:
         name, _, text = spelled.partition(":")
@@ -119,9 +136,11 @@ def _restore(value: Any) -> Any:
         ((key, item),) = value.items()
         if key == "dict:" and isinstance(item, dict):
             return {name: _restore(part) for name, part in item.items()}
-        read = _READERS.get(key[:-1]) if key.endswith(":") else None
-        if read is not None and isinstance(item, str):
-            return read(item)
+        tag = key[:-1] if key.endswith(":") else ""
+        if tag in _READERS and isinstance(item, str):
+            return _READERS[tag](item)
+        if tag in _GROUPS and isinstance(item, list):
+            return _GROUPS[tag](_restore(part) for part in item)
     return {name: _restore(part) for name, part in value.items()}
 
 
@@ -142,7 +161,7 @@ def parse_value(text: str) -> Any:
     tag = _TAG.match(text)
     try:
         if tag is not None:
-            return _READERS[tag[1]](text[tag.end() :])
+            return _parse_tagged(tag[1], text[tag.end() :])
         return _from_json(text) if _LOOKS_LIKE_JSON.match(text) else text
     except json.JSONDecodeError:
         if tag is None:
@@ -150,6 +169,15 @@ def parse_value(text: str) -> Any:
         raise
     except (TypeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{text[:60]!r} is no value of a lineage: {error}") from error
+
+
+def _parse_tagged(tag: str, text: str) -> Any:
+    if tag in _READERS:
+        return _READERS[tag](text)
+    items = _from_json(text)
+    if not isinstance(items, list):
+        raise TypeError(f"a {tag} is written as a list")
+    return _GROUPS[tag](items)
 
 
 def _encode(text: str) -> str:
@@ -177,6 +205,23 @@ def parse_lineage(text: str) -> list[dict[str, Any]]:
         ValueError: This is no lineage; the message names the part.
     """
     return [_parse_level(part) for part in text.split("/")]
+
+
+def parse_lineages(texts: Iterable[str]) -> list[list[dict[str, Any]]]:
+    """The levels of many lineages. Lineages share most of their levels, so each is parsed once, and is one dict in all.
+
+    Raises:
+        ValueError: One is no lineage; the message names the part.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    parsed = []
+    for text in texts:
+        parts = text.split("/")
+        for part in parts:
+            if part not in known:
+                known[part] = _parse_level(part)
+        parsed.append([known[part] for part in parts])
+    return parsed
 
 
 def _parse_level(text: str) -> dict[str, Any]:

@@ -14,14 +14,16 @@ from strategies import exact, ints, temporal
 from test_values import shape
 
 from rigorous_recorder import RecordKeeper
-from rigorous_recorder.lineage import lineage_text, parse_lineage, parse_value, value_text
+from rigorous_recorder.lineage import lineage_text, parse_lineage, parse_lineages, parse_value, value_text
 
 TEXTS = st.text() | st.sampled_from([
     "", " ", "x ", "\tx", "null", "NaN", "Infinity", "-Infinity", "infinity", "nan", "True", "true", "falsey", "1", "-1",
     "+1", ".5", "1e3", "0x10", "[", "[1]", "{", '"', '"x"', 'x"y', "a/b", "a,b", "a=b", "%", "%41", "%2F", "date:2026-01-01",
     "date:", "tuple:[]", "path:", "path:x", "bytes:zz", "dict:", "Date:x", "/", "//", "=", ",", "\x00", "\n", "\r", "\x85",
     "\u2028", "\x7f", "é", "😀", "\uff11", "\u00a0x", "-", "+", ".", "_", "#", "\\", "'", "uuid:x", "datetime:now",
-    "set:[1]", "frozenset:", "nullable", "null ", "3dcnn", "100%",
+    "set:[1]", "frozenset:", "nullable", "null ", "3dcnn", "100%", "9" * 5000, "-" + "9" * 5000, "1." + "0" * 5000, "[" * 900,
+    '{"":' * 900, "[" * 64, "[" * 65, '{"date:":"soon"}', '["x",{"uuid:":"x"}]', '{"decimal:":"sNaN"}', '{"set:":[[1]]}',
+    '{"tuple:":[1]}', '{"tuple:":"1"}', '{"bytes:":"0"}', "[1, 2]", "{}", '{"a":1,"a":2}', "1e999999", "-NaN", "[NaN]", '"',
 ])  # fmt: skip
 AWARE = st.datetimes(timezones=st.sampled_from([dt.UTC, dt.timezone(dt.timedelta(hours=-11, minutes=-30))]))
 ODD = st.sampled_from([
@@ -78,6 +80,34 @@ def test_values(value):
     assert shape(parse_value(value_text(level["v"]))) == shape(level["v"])
 
 
+@given(LEVELS)
+def test_a_lineage_reads_the_same_however_deep_the_stack_is(levels):
+    """A text of many brackets must not be JSON at one depth of the stack and too deep at another."""
+    text = lineage_text(
+        stored([{key: value for key, value in level.items() if not automatic(key)} for level in levels])
+    )
+
+    def deep(depth):
+        return deep(depth - 1) if depth else parse_lineage(text)
+
+    assert [shape(level) for level in deep(300)] == [shape(level) for level in parse_lineage(text)]
+
+
+@given(st.lists(LEVELS.filter(bool), max_size=4))
+def test_many_lineages_are_parsed_as_each_is(many):
+    texts = [lineage_text(stored([{"k": level} for level in levels])) for levels in many] * 2
+    assert shape(parse_lineages(texts)) == shape([parse_lineage(text) for text in texts])
+
+
+def test_the_text_of_nested_tuples_and_sets_grows_with_their_number_and_not_with_its_power():
+    value = (1,)
+    for _ in range(50):
+        value = (value, frozenset({"x"}))
+    text = value_text(value)
+    assert len(text) < 50 * 50
+    assert shape(parse_value(text)) == shape(value)
+
+
 @given(VALUES, VALUES)
 def test_different_values_have_different_texts(first, second):
     first, second = (stored([{"v": value}])[0]["v"] for value in (first, second))
@@ -123,6 +153,8 @@ def test_a_text_stands_bare_unless_it_could_be_read_as_something_else(text):
         ([{"v": dt.date(2026, 1, 31)}], "v=date:2026-01-31"),
         ([{"v": dt.timedelta(hours=1)}], "v=timedelta:0d3600s0us"),
         ([{"v": [dt.date(2026, 1, 31)]}], 'v=[{"date:":"2026-01-31"}]'),
+        ([{"v": [(1, "a"), {2}]}], 'v=[{"tuple:":[1%2C"a"]}%2C{"set:":[2]}]'),
+        ([{"v": '{"date:":"soon"}'}], r'v="{\"date:\":\"soon\"}"'),
         ([{"v": {"date:": "2026-01-31"}}], 'v={"dict:":{"date:":"2026-01-31"}}'),
         ([{"": 1}], "=1"),
         ([{"über": "größe"}], "über=größe"),
@@ -136,7 +168,7 @@ def test_readable(levels, text):
 
 @pytest.mark.parametrize(
     "text",
-    ["a", "a=1/b", "a=1,,b=2", "a=date:soon", "a=%ff", "a=uuid:1", "a=tuple:1", "a=set:[[1]]", "a=decimal:x",
+    ["a", "a=1/b", "a=1,,b=2", "a=date:soon", "a=%ff", "a=uuid:1", "a=tuple:1", 'a=tuple:"ab"', "a=set:[[1]]", "a=decimal:x",
      "a=timedelta:9999999999d0s0us", "a=date:9999-99-99", "a=bytes:0", "a=time:25:00"],
 )  # fmt: skip
 def test_what_is_no_lineage_is_refused(text):

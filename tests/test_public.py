@@ -108,14 +108,40 @@ def test_the_store_knows_no_keeper(name):
     assert {module for module in ours(FILES[name]) if not module.startswith("store")} <= allowed
 
 
+LIBRARY = {"accessors/pandas.py": {"pandas", "numpy"}, "accessors/polars.py": {"polars"}}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("accessors/")])
+def test_the_accessors_read_frames_and_know_no_store(name):
+    """They get what they know from the frame: nothing of ours that reads or writes files, but the branch of a keeper."""
+    allowed = {"branches", "errors", "levels", "lineage"} | (
+        {"collection"} if name == "accessors/lineages.py" else set()
+    )
+    assert {module for module in ours(FILES[name]) if not module.startswith("accessors")} <= allowed
+    top = {module.split(".")[0] for module in imports_at_top(FILES[name])}
+    assert top & HEAVY <= LIBRARY.get(name, set())
+
+
+def imports_at_top(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    yield from (alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names)
+    yield from (node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level)
+
+
+def test_nothing_of_ours_knows_the_accessors_but_the_public_names():
+    knowing = {
+        name
+        for name, path in FILES.items()
+        if not name.startswith("accessors/") and any(module.startswith("accessors") for module in ours(path))
+    }
+    assert knowing == {"__init__.py"}
+
+
 @pytest.mark.parametrize(
     "name", ["keeper.py", "experiment.py", "session.py", "store/journal.py", "store/unit.py", "values.py"]
 )
 def test_what_records_imports_nothing_heavy_at_its_top(name):
-    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
-    names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level}
-    assert not {name.split(".")[0] for name in names if name} & HEAVY
+    assert not {module.split(".")[0] for module in imports_at_top(FILES[name])} & HEAVY
 
 
 OS_CALLS = {

@@ -1,0 +1,86 @@
+"""`.rr` on pandas frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+import pandas as pd
+
+from ..branches import ATTEMPT_KEY
+from .base import Accessor
+from .lineages import LINEAGE_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from .lineages import Under
+    from .outline import Column
+
+_FULL: Final = {"bool": "bool", "int": "int64", "uint": "uint64", "float": "float64", "datetime": "datetime64[us]",
+                "utc": "datetime64[us, UTC]", "timedelta": "timedelta64[us]", "text": "category"}  # fmt: skip
+"""The dtype of each kind of column; what has none is of Python's objects."""
+_WITH_MISSING: Final = {**_FULL, "bool": "boolean", "int": "Int64", "uint": "UInt64"}
+
+
+class PandasAccessor(Accessor[pd.DataFrame, pd.DataFrame]):
+    """`.rr` on a pandas DataFrame."""
+
+    FILTERING = "df[df[{}] == ...]"
+
+    def _names(self) -> list[str]:
+        return list(self._frame.columns)
+
+    def _under(self, under: Under) -> pd.DataFrame:
+        mask = np.ones(len(self._frame), dtype=bool)
+        for column in under:
+            codes, values = _codes(self._frame[column])
+            values = [*values, None]  # at the end, where the code -1 of what is missing finds it
+            codes = codes.astype(np.intp)  # once, as each use would: 6 to 8 ms instead of 10 for 3 M rows
+            meant = np.zeros(len(values), dtype=bool)
+            meant[codes] = True
+            used = np.flatnonzero(meant)  # a filtered frame still has the categories of all rows there once were
+            meant[used] = under.decide(column, [values[place] for place in used])
+            mask &= meant.take(codes)
+        return self._frame[mask]
+
+    def _counts(self) -> dict[str | None, int]:
+        codes, values = _codes(self._frame[LINEAGE_KEY])
+        numbers = np.bincount(codes.astype(np.intp) + 1, minlength=len(values) + 1)
+        return {values[code] if code >= 0 else None: int(numbers[code + 1]) for code in pd.unique(codes).tolist()}
+
+    def _table(self, columns: Sequence[Column]) -> pd.DataFrame:
+        made = {column.name: _series(column) for column in columns}
+        made[LINEAGE_KEY] = made[LINEAGE_KEY].astype(self._frame[LINEAGE_KEY].dtype)
+        return pd.DataFrame(made)
+
+    def _drop(self, names: list[str]) -> pd.DataFrame:
+        return self._frame.drop(columns=names)
+
+    def _latest(self, steps: Sequence[str]) -> pd.DataFrame:
+        superseded = self._frame.duplicated([ATTEMPT_KEY, LINEAGE_KEY, *steps], keep="last")
+        superseded &= self._frame[[LINEAGE_KEY, *steps]].notna().all(axis="columns")
+        return self._frame[~superseded.to_numpy()]
+
+
+def _codes(series: pd.Series[Any]) -> tuple[NDArray[Any], list[Any]]:
+    """The distinct values, and for each row the place of its value among them; -1 where it is missing."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return np.asarray(series.cat.codes), series.cat.categories.tolist()
+    codes, values = pd.factorize(series)
+    return codes, values.tolist()
+
+
+def _series(column: Column) -> pd.Series[Any]:
+    dtypes = _WITH_MISSING if None in column.cells else _FULL
+    series: pd.Series[Any] = pd.Series(column.cells, dtype=cast("Any", dtypes.get(column.kind, "object")))
+    return series
+
+
+def register() -> None:
+    """Put `.rr` on DataFrame; again changes nothing."""
+    present = getattr(pd.DataFrame, "rr", None)
+    if getattr(present, "__module__", None) != __name__:
+        pd.api.extensions.register_dataframe_accessor("rr")(PandasAccessor)
