@@ -18,9 +18,7 @@ VALUES = [
     {"x": 1}, '{"x":1}', frozenset({1}),
 ]  # fmt: skip
 FRAMES = [
-    kind
-    for kind in KINDS
-    if kind not in ("pandas object", "pandas string", "pandas arrow", "polars text", "lazy text", "spark")
+    kind for kind in KINDS if kind in ("pandas", "pandas text", "polars", "lazy", "lazy batches", "arrow", "duckdb")
 ]
 
 levels = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=3)
