@@ -18,15 +18,7 @@ VALUES = [
     {"x": 1}, '{"x":1}', frozenset({1}),
 ]  # fmt: skip
 FRAMES = [
-    "pandas",
-    "pandas text",
-    "pandas arrow dictionary",
-    "polars",
-    "polars enum",
-    "lazy",
-    "lazy batches",
-    "arrow",
-    "duckdb",
+    kind for kind in KINDS if kind in ("pandas", "pandas text", "polars", "lazy", "lazy batches", "arrow", "duckdb")
 ]
 
 levels = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=3)
