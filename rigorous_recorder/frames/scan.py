@@ -40,7 +40,7 @@ def scan(plan: Plan) -> pl.LazyFrame:
     categorical = chosen(plan, "text", only_text=True)
     schema = {name: pl.Categorical() if name in categorical else dtype for name, dtype in plan.schema.items()}
     source = partial(_batches, plan.released(), categorical)
-    return register_io_source(source, schema=schema, is_pure=True)
+    return register_io_source(source, schema=schema)
 
 
 def sql(plan: Plan, query: str) -> pl.DataFrame:
@@ -116,6 +116,14 @@ def conjuncts(predicate: pl.Expr | None) -> list[pl.Expr]:
     return [predicate]
 
 
+def _by_row(expression: pl.Expr) -> bool:
+    """Whether an expression says of each row by itself whether it matches."""
+    try:
+        return expression.meta.is_row_separable()
+    except pl.exceptions.ColumnNotFoundError:  # a function in Python: polars hands over only those that are declared so
+        return True
+
+
 class _Conjunct:
     """One condition of a predicate, and what the levels alone say of it."""
 
@@ -124,7 +132,7 @@ class _Conjunct:
         self._plan = plan
         self._columns = {column.name: column for column in plan.columns}
         self._names = list(dict.fromkeys(expression.meta.root_names()))
-        self._by_row = bool(self._names) and self._names[0] in self._columns and expression.meta.is_row_separable()
+        self._by_row = bool(self._names) and _by_row(expression)
         self._categorical = categorical
         self._mask: NDArray[Any] | None = None
         self._asked = False
