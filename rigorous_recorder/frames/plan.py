@@ -17,6 +17,7 @@ from rigorous_recorder.branches import ATTEMPT_KEY
 from rigorous_recorder.errors import DamageWarning, InvalidCallError, RecorderError, UnknownKeyError, nearest, warn
 from rigorous_recorder.levels import AUTOMATIC
 from rigorous_recorder.store.columns import EXACT, column_key, column_name
+from rigorous_recorder.store.memory import unhurried
 from rigorous_recorder.store.snapshot import open_unit
 
 from .keepers import LINEAGE_KEY, OURS, Keepers, inherited_keys
@@ -167,6 +168,11 @@ def make_plan(view: View, conditions: Sequence[Condition] = (), branches: Sequen
         UnknownKeyError: No level has the key of a condition.
     """
     view.check_keys(conditions)
+    with unhurried():  # 30,000 levels are as many dicts
+        return _plan(view, conditions, branches)
+
+
+def _plan(view: View, conditions: Sequence[Condition], branches: Sequence[Branch]) -> Plan:
     chosen = [(attempt, attempt.allowed(conditions, branches)) for attempt in view.attempts]
     scope = [(attempt, allowed) for attempt, allowed in chosen if allowed is None or allowed] or chosen
     keepers = Keepers()
