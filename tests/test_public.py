@@ -11,6 +11,7 @@ import rigorous_recorder
 
 PACKAGE = ROOT / "rigorous_recorder"
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+WAYS = ("polars", "pandas", "arrow", "parquet", "scan")
 HEAVY = {"pandas", "polars", "numpy", "super_hash", "typer", "rich", "pyarrow", "narwhals", "duckdb"}
 
 
@@ -137,8 +138,31 @@ def test_nothing_of_ours_knows_the_accessors_but_the_public_names():
     assert knowing == {"__init__.py"}
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("frames/")])
+def test_frames_are_made_of_what_was_read_and_know_no_keeper(name):
+    allowed = {"errors", "values", "lineage", "levels", "branches", "reading"}
+    assert {module for module in ours(FILES[name]) if not module.startswith(("store", "frames"))} <= allowed
+    assert name != "frames/methods.py" or not ours(FILES[name]) - {f"frames.{way}" for way in WAYS}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("frames/")])
+def test_each_frame_library_is_imported_in_its_own_file(name):
+    libraries = {module.split(".")[0] for module in imports(FILES[name])} & {"pandas", "pyarrow", "narwhals"}
+    assert libraries <= {Path(name).stem}
+
+
 @pytest.mark.parametrize(
-    "name", ["keeper.py", "experiment.py", "session.py", "store/journal.py", "store/unit.py", "values.py"]
+    "name",
+    [
+        "frames/__init__.py",
+        "frames/methods.py",
+        "keeper.py",
+        "experiment.py",
+        "session.py",
+        "store/journal.py",
+        "store/unit.py",
+        "values.py",
+    ],
 )
 def test_what_records_imports_nothing_heavy_at_its_top(name):
     assert not {module.split(".")[0] for module in imports_at_top(FILES[name])} & HEAVY

@@ -108,7 +108,7 @@ class _Mask:
 def _elementwise(column: str, mask: _Mask) -> pl.Expr:
     """The mask as an expression: by the function that hands it over as it is, without a closure that only cloudpickle knows.
 
-    In polars 2 that is `pl.map_batches`; in 1.32 the method is, and the function cannot be elementwise.
+    In polars 2 that is `pl.map_batches`; before, the method is, and the function cannot be elementwise.
     """
     if "is_elementwise" in signature(pl.map_batches).parameters:
         return pl.map_batches([column], mask, pl.Boolean, is_elementwise=True)

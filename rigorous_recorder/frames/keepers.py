@@ -115,7 +115,8 @@ class _Lineages:
         if found is not None or level is None:
             return found or self._known[None]
         levels = self._attempt.levels
-        chain = levels.chain(level)
+        parent = levels.by_id[level].parent if level in levels else None
+        chain = levels.chain(level) if parent is None or parent not in self._known else [parent, level]
         start = max((place for place, one in enumerate(chain) if one in self._known), default=-1)
         for place in range(start + 1, len(chain)):
             data = levels.by_id[chain[place]].data

@@ -173,11 +173,13 @@ def _batch(parts: list[Part], own: Iterable[Column], where: pl.Expr | None) -> _
         here = together.levels >= 0
         frame = frame.filter(pl.Series(np.repeat(here, together.lengths)))
         together = Runs(together.levels[here], together.lengths[here])
+    held = {series.name: series for series in frame.get_columns()}
     columns, present = {}, {}
     for column in own:
-        columns[column.name] = _own(frame, column, parts[0])
+        series, exact = held.get(column_name(column.key)), held.get(EXACT + column.key)
+        columns[column.name] = _own(series, exact, column, frame.height)
         if column.inherited:
-            present[column.name] = _present(frame, column, parts[0])
+            present[column.name] = _present(series, exact, frame.height)
     return together, columns, present
 
 
@@ -207,24 +209,18 @@ def _read(parts: list[Part], names: list[str], where: pl.Expr | None) -> list[pl
     return [frame.slice(start, part.rows) for start, part in zip(starts, parts, strict=True)]
 
 
-def _own(frame: pl.DataFrame, column: Column, part: Part) -> pl.Series:
+def _own(series: pl.Series | None, exact: pl.Series | None, column: Column, rows: int) -> pl.Series:
     """A column's own values in a batch, in the column's type."""
-    if column.key not in part.types:
-        return pl.Series(column.name, [None], dtype=column.dtype).new_from_index(0, frame.height)
-    return widened(frame[column_name(column.key)], _exact(frame, column), column.dtype).alias(column.name)
+    if series is None:
+        return pl.Series(column.name, [None], dtype=column.dtype).new_from_index(0, rows)
+    return widened(series, exact, column.dtype).alias(column.name)
 
 
-def _present(frame: pl.DataFrame, column: Column, part: Part) -> pl.Series:
-    """Which rows of a batch have a value of their own for a column, None included."""
-    if column.key not in part.types:
-        return pl.Series(column.name, [False]).new_from_index(0, frame.height)
-    present, exact = frame[column_name(column.key)].is_not_null(), _exact(frame, column)
-    return present if exact is None else present | exact.is_not_null()
-
-
-def _exact(frame: pl.DataFrame, column: Column) -> pl.Series | None:
-    name = EXACT + column.key
-    return frame[name] if name in frame.columns else None
+def _present(series: pl.Series | None, exact: pl.Series | None, rows: int) -> pl.Series:
+    """Which rows of a batch have a value of their own, None included."""
+    if series is None:
+        return pl.Series([False]).new_from_index(0, rows)
+    return series.is_not_null() if exact is None else series.is_not_null() | exact.is_not_null()
 
 
 def _runs(levels: NDArray[Any], part: Part) -> Runs:

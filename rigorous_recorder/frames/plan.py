@@ -20,6 +20,7 @@ from rigorous_recorder.reading import KEEP
 from rigorous_recorder.store import files
 from rigorous_recorder.store.attempt import RUNNING, STALE
 from rigorous_recorder.store.columns import EXACT, column_key, column_name
+from rigorous_recorder.store.memory import unhurried
 from rigorous_recorder.store.snapshot import open_unit
 from rigorous_recorder.store.source import LogSource, PackSource
 
@@ -221,6 +222,11 @@ def make_plan(view: View, conditions: Sequence[Condition] = (), branches: Sequen
         UnknownKeyError: No level has the key of a condition.
     """
     view.check_keys(conditions)
+    with unhurried():  # 30,000 levels are as many dicts
+        return _plan(view, conditions, branches)
+
+
+def _plan(view: View, conditions: Sequence[Condition], branches: Sequence[Branch]) -> Plan:
     chosen = [(attempt, attempt.allowed(conditions, branches)) for attempt in view.attempts]
     scope = [(attempt, allowed) for attempt, allowed in chosen if allowed is None or allowed] or chosen
     keepers = Keepers()
