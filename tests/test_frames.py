@@ -282,6 +282,15 @@ def test_a_column_has_the_narrowest_type_that_holds_all_exactly(tmp_path, name, 
     assert str(collection.to_pandas(categories="none")["v"].dtype) == pandas_type(dtype, missing=False, category=False)
 
 
+def test_inherited_floats_are_the_same_to_the_bit(collection):
+    values = [0.0, -0.0, float("nan")]
+    for value in values:
+        with collection.new_experiment(v=value) as experiment:
+            experiment.add_record(x=1)
+    assert collection.to_polars()["v"].to_numpy().tobytes() == np.array(values).tobytes()
+    assert collection.to_pandas()["v"].to_numpy().tobytes() == np.array(values).tobytes()
+
+
 def test_types_are_never_narrower_than_64_bits(collection):
     with collection.new_experiment() as experiment:
         experiment.add_records(i=np.arange(2, dtype="i1"), f=np.arange(2, dtype="f4"), u=np.arange(2, dtype="u8"))
