@@ -10,14 +10,18 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import units
 from frame_oracle import AUTOMATIC, LIBRARIES, pandas_type, rows_of, types
 from programs import run
 
 from rigorous_recorder import ExperimentCollection, RecorderError, RecorderWarning, RecordKeeper
 from rigorous_recorder.frames.materialise import Runs, materialise
 from rigorous_recorder.frames.plan import Part, make_plan
+from rigorous_recorder.frames.polars import to_polars
+from rigorous_recorder.levels import pack_level
 from rigorous_recorder.reading import read_collection
 from rigorous_recorder.store import pack
+from rigorous_recorder.store import unit as u
 
 UTC = dt.UTC
 
@@ -276,6 +280,15 @@ def test_a_column_has_the_narrowest_type_that_holds_all_exactly(tmp_path, name, 
     assert made["v"].to_list() == values
     assert collection.to_arrow(categories="none").column("v").to_pylist() == values
     assert str(collection.to_pandas(categories="none")["v"].dtype) == pandas_type(dtype, missing=False, category=False)
+
+
+def test_inherited_floats_are_the_same_to_the_bit(collection):
+    values = [0.0, -0.0, float("nan")]
+    for value in values:
+        with collection.new_experiment(v=value) as experiment:
+            experiment.add_record(x=1)
+    assert collection.to_polars()["v"].to_numpy().tobytes() == np.array(values).tobytes()
+    assert collection.to_pandas()["v"].to_numpy().tobytes() == np.array(values).tobytes()
 
 
 def test_types_are_never_narrower_than_64_bits(collection):
@@ -553,6 +566,54 @@ def test_a_frame_can_be_made_while_records_are_added(tmp_path, journal, which):
             writer.join()
     assert lengths == sorted(lengths)
     assert len(collection.to_polars()) == len(collection)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_what_a_log_got_after_the_levels_were_read_is_not_in_the_frame(collection, sealed):
+    with collection.new_experiment() as experiment:
+        experiment.add_records(x=np.arange(200_000) * 0.5, text="t")  # more than a reading keeps in memory
+        view = read_collection(collection.path)
+        assert view.attempts[0].units[0].source is None or view.attempts[0].rows == 200_000
+        late = experiment.sub_record_keeper(late=True)
+        late.add_record(x="text", new=1)
+    if sealed:
+        for path in sorted(Path(collection.path).glob("0*/*/*.log")):
+            pack.seal(str(path))
+    plan = make_plan(view)
+    made = to_polars(plan)
+    assert made.height == 200_000
+    assert "new" not in made.columns
+    assert made["x"].cast(pl.Float64).to_list() == [n * 0.5 for n in range(200_000)]
+
+
+# ---- levels that are lost, levels with odd numbers --------------------------------------------------------------------
+
+
+def test_records_whose_level_is_lost_inherit_what_stands_above_the_levels(collection, library):
+    collection.add_notes(machine="a100")
+    folder = Path(collection.path, "000001.1", units.ATTEMPT)
+    folder.mkdir(parents=True)
+    units.write(folder, [(5, {"x": 1}), (6, {"x": 2})])
+    rows = rows_of(frame(collection, library, ["experiment_number", "machine", "rr_lineage", "x"]))
+    lineage = "machine=a100/experiment_number=1"
+    assert [tuple(row.values()) for row in rows] == [(1, "a100", lineage, 1), (1, "a100", lineage, 2)]
+    branch = collection.under(machine="a100")
+    assert len(rows_of(frame(branch, library))) == len(branch) == 2
+
+
+@pytest.mark.parametrize("local", [1, 5000, 3_000_000_000])
+def test_local_numbers_of_levels_may_be_any(collection, local):
+    folder = Path(collection.path, "000001.1", units.ATTEMPT)
+    folder.mkdir(parents=True)
+    levels = [
+        pack_level(number, (units.WRITER, number), None, {"n": number}, {}, units.WRITER) for number in (0, local)
+    ]
+    lost = local + 7
+    units.write(
+        folder, [*(units.event(u.LEVEL, level) for level in levels), (0, {"x": 1}), (local, {"x": 2}), (lost, {"x": 3})]
+    )
+    assert collection.to_polars()["n"].to_list() == [0, local, None]
+    assert collection.under(n=local).to_polars()["x"].to_list() == [2]
 
 
 # ---- Parquet, Arrow --------------------------------------------------------------------------------------------------

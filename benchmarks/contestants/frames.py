@@ -70,7 +70,8 @@ def _rows(job: Job, workload: str) -> int:
 
 
 def _ours(workload: str, library: str, job: Job) -> Measured:
-    import rigorous_recorder.frames.polars  # before the clock
+    import rigorous_recorder.frames.plan  # before the clock, as all imports
+    import rigorous_recorder.frames.polars
     from rigorous_recorder import ExperimentCollection
 
     collection = ExperimentCollection(_beside(job, workload))

@@ -21,7 +21,7 @@ from rigorous_recorder.store import files
 from rigorous_recorder.store.attempt import RUNNING, STALE
 from rigorous_recorder.store.columns import EXACT, column_key, column_name
 from rigorous_recorder.store.memory import unhurried
-from rigorous_recorder.store.snapshot import open_unit
+from rigorous_recorder.store.snapshot import AGAIN, open_unit
 from rigorous_recorder.store.source import LogSource, PackSource
 
 from .keepers import LINEAGE_KEY, OURS, Keepers, inherited_keys
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rigorous_recorder.branches import Branch, Condition
     from rigorous_recorder.levels import LevelId
     from rigorous_recorder.reading import AttemptView, UnitView, View
+    from rigorous_recorder.store.replay import Finding
     from rigorous_recorder.store.snapshot import UnitPlace
     from rigorous_recorder.store.source import UnitSource
 
@@ -239,7 +240,7 @@ def _plan(view: View, conditions: Sequence[Condition], branches: Sequence[Branch
             part = _part(unit, rows, grows=unit is last.get(unit.header.writer)) if unit.rows else None
             if part is not None:
                 every.append(part)
-                parts.append(part if allowed is None else part.at({rows[level] for level in allowed & rows.keys()}))
+                parts.append(_restricted(part, None if allowed is None else {rows[one] for one in allowed & rows.keys()}))
     on_disk = all(attempt.place is not None for attempt, _ in scope)
     columns, table = _columns([attempt for attempt, _ in scope], keepers, every, on_disk=on_disk)
     return Plan(columns, table, tuple(part for part in parts if not part.empty))
@@ -249,29 +250,55 @@ def _part(unit: UnitView, rows: Mapping[LevelId | None, int], *, grows: bool) ->
     """A unit with all its rows; None, with a warning, where it cannot be read any more."""
     where = unit.place.path if unit.place else "A tree in memory"
     try:
-        source = unit.source
-        if source is None:
-            assert unit.place is not None  # only units with a place are let go of
-            source = open_unit(unit.place)
-        if source is None:
-            warn(f"{where} was there and is gone. The frame lacks its {unit.rows:,} rows.", DamageWarning)
-            return None
-        before = len(source.findings)
-        schema = source.schema()
+        opened = _opened(unit)
     except RecorderError as error:
         warn(f"{error} The frame lacks its {unit.rows:,} rows.", DamageWarning)
         return None
-    for finding in source.findings[before:]:
+    if opened is None:
+        warn(f"{where} was there and is gone. The frame lacks its {unit.rows:,} rows.", DamageWarning)
+        return None
+    source, schema, findings = opened
+    for finding in findings:
         warn(f"{where}: {finding.sentence}.", DamageWarning)
     if (
         source.rows > unit.rows
-    ):  # a log that grew since the levels were read: what only its new rows have does not count
+    ):  # a log that grew since the levels were read: a key of its new rows alone does not count
         frame = source.frame().head(unit.rows)
         schema = {name: dtype for name, dtype in schema.items() if frame[name].null_count() < unit.rows}
     levels = {local: rows[level] for local, level in unit.locals.items()}
     exact = frozenset(name.removeprefix(EXACT) for name in schema if name.startswith(EXACT))
     types = {key: dtype for name, dtype in schema.items() if (key := column_key(name)) is not None}
     return Part(source, unit.place, grows, unit.rows, levels, rows[None], True, types, exact)
+
+
+def _opened(unit: UnitView) -> tuple[UnitSource, dict[str, Any], list[Finding]] | None:
+    """A unit, its columns, and what decoding it found wrong beyond what reading it did; None where it is gone.
+
+    The last record of a live log may have been copied in the middle of a store. So what cannot be decoded is read again,
+    until the same is wrong twice.
+    """
+    source: UnitSource | None = unit.source
+    if source is None and unit.place is not None:
+        source = open_unit(unit.place)
+    findings: list[Finding] = []
+    for _ in range(AGAIN):
+        if source is None:
+            return None
+        before, known = findings, len(source.findings)
+        schema = source.schema()
+        findings = source.findings[known:]
+        opened = source, schema, findings
+        if not findings or findings == before or unit.place is None:
+            break
+        source = open_unit(unit.place)
+    return opened
+
+
+
+
+def _restricted(part: Part, allowed: set[int] | None) -> Part:
+    """The part with the rows of some levels only; whole where these are all that it defines, as `records` has it."""
+    return part if allowed is None or allowed.issuperset(part.levels.values()) else part.at(allowed)
 
 
 class _Used:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _NUMPY: Final = (pl.Int64(), pl.UInt64(), pl.Float64())
 """Types whose columns are spread over the rows by NumPy (1 ms for 3 M) and taken over by polars without a copy."""
 
-
 _NO_LITERAL: Final = (pl.List, pl.Binary)
 LONG: Final = 10_000
 """Rows: so long runs of a category are faster made one by one (3 M rows in 0.5 ms, by an index 7)."""
@@ -77,7 +76,7 @@ class _Spread:
     def column(self, values: pl.Series) -> pl.Series | pl.Expr:
         """The values of one column for all rows; a literal where they are all the same."""
         present = values.gather(self._used)
-        if len(present) and present.dtype not in _NO_LITERAL and present.n_unique() == 1:
+        if _constant(present):
             return pl.lit(present.first(), dtype=values.dtype)
         if values.dtype in _NUMPY and not present.null_count():
             return pl.Series(values.name, self._runs.spread(values.fill_null(0).to_numpy()))
@@ -87,6 +86,16 @@ class _Spread:
                 [values.new_from_index(level, length) for level, length in zip(runs, self._runs.lengths, strict=True)]
             )
         return values.gather(self._index)
+
+
+def _constant(values: pl.Series) -> bool:
+    """Whether all values are the same, to the bit, and polars has a literal for them."""
+    if not len(values) or values.dtype in _NO_LITERAL or values.n_unique() > 1:
+        return False
+    if values.dtype != pl.Float64 or values.null_count():
+        return True
+    bits = values.to_numpy().view("i8")  # n_unique takes 0.0 and -0.0 for one, and all NaN
+    return bool((bits == bits[0]).all()) and not values.is_nan().any()
 
 
 def table_frame(table: pl.DataFrame) -> pl.DataFrame:
