@@ -7,7 +7,6 @@ import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from . import session as sessions_module
 from .adding import Adder, as_dict
 from .errors import InvalidCallError, UnknownKeyError, nearest, storing
 from .levels import AUTOMATIC, UNEDITED, fingerprint, merge, pack_edit, pack_level
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from .keeper import RecordKeeper
     from .levels import LevelId, Stamp
+    from .reading import View
     from .session import Session
     from .store.journal import Journal
 
@@ -40,6 +40,11 @@ class Node(Adder):
         "_session",
         "_stamps",
     )
+
+    if TYPE_CHECKING:
+
+        def _view(self) -> View:
+            """What is on disk of the attempt; as of `RecordKeeper`."""
 
     def _place(
         self,
@@ -178,18 +183,29 @@ class Node(Adder):
 
     def _edit(self, values: dict[str, Any], deleted: list[str]) -> None:
         session = self._session
-        with storing("the edit cannot be stored", session.folder), sessions_module.EDITING:
-            journal = session.edit_journal()
+        changed = (*values, *deleted)
+        with storing("the edit cannot be stored", session.folder):
+            if session.journal.closed:
+                self._catch_up()
             with LOCK:
-                seen = max((self._stamps.get(key, UNEDITED).version for key in (*values, *deleted)), default=0)
+                journal = session.edit_journal()
+                living = session.keeper(self._level) or self
+                seen = max(each._stamps.get(key, UNEDITED).version for each in (self, living) for key in changed)
                 stamp = session.stamp(journal, seen)
                 payload = pack_edit(journal.local(self._level), stamp, values, deleted)
                 while not journal.put(u.EDIT, payload, self._define_in(journal)):
                     continue
-                self._data = {key: value for key, value in {**self._data, **values}.items() if key not in deleted}
-                self._stamps = {**self._stamps, **dict.fromkeys((*values, *deleted), stamp)}
-            if journal is not self._journal:
+                for each in {self, living}:
+                    each.learn(values, dict.fromkeys(changed, stamp))
+            if journal is not session.journal:
                 journal.sync()
+
+    def _catch_up(self) -> None:
+        """Learn what others have set since this was read: an edit must win over those before it."""
+        for attempt in self._view().attempts if self._session.place is not None else ():
+            level = attempt.levels.by_id.get(self._level)
+            if level is not None:
+                self.learn(level.data, level.stamps)
 
     def learn(self, data: Mapping[str, Any], stamps: Mapping[str, Stamp]) -> None:
         """Take over what others have set since, as it was read: per key the higher stamp counts."""

@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import os
 import sys
-import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
@@ -32,9 +31,6 @@ EXIT_WAIT: Final = 10.0
 What is not sealed by then is read as it is."""
 MOST_DROPPED: Final = 100
 EDITOR_SIZES: Final = (journals.MINIMUM, 256 << 10, 4 << 20)
-
-EDITING: Final = threading.RLock()
-"""Held from when an edit is given a journal until it stands there. Taken before any lock of a journal."""
 
 sessions: Final[weakref.WeakValueDictionary[str, Session]] = weakref.WeakValueDictionary()
 """The attempts that this process has sessions of, by attempt id. The background holds those that have open files."""
@@ -187,7 +183,7 @@ class Session:
 
     def end(self, state: str, error: str | None) -> None:
         """Write the end entry of what this process began, or the user's word on what another one began, to disk."""
-        with EDITING:
+        with LOCK:
             journal = self.edit_journal()
             payload = attempts.pack_end(state, time.time(), error, user=not self.began or journal is not self.journal)
             journal.put_end(payload)
@@ -272,10 +268,9 @@ def _close_with_the_worker() -> None:
 
 
 def _after_fork_in_child() -> None:
-    EDITING.release()
     for session in list(sessions.values()):
         session.forked()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=EDITING.acquire, after_in_parent=EDITING.release, after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -247,3 +247,32 @@ def test_threads_edit_closed_experiments_at_once(collection):
         thread.join()
     assert errors == []
     assert [each["v"] for each in collection] == [24] * 4
+
+
+def test_the_last_edit_wins_whichever_handle_it_comes_from(collection):
+    """Several objects stand for one level: the experiment itself, and those that reading gave, which may be old."""
+    experiment = collection.new_experiment(lr=1)
+    experiment.add_record(x=1)
+    handle = collection.experiments[-1]
+    handle["note"] = "one"
+    handle["note"] = "two"
+    assert experiment.get("note") == "two", "a live keeper shows what its own process did"
+    experiment["note"] = "three"
+    assert collection.records[0]["note"] == experiment["note"] == "three"
+    handle["note"] = "four"
+    assert collection.records[0]["note"] == experiment["note"] == "four"
+    experiment.close()
+    first, second = collection.keeper(experiment_number=1), collection.keeper(experiment_number=1)
+    first["note"] = "five"
+    first["note"] = "six"
+    second["note"] = "seven"
+    assert collection.records[0]["note"] == second["note"] == "seven"
+    run(
+        "import sys; from rigorous_recorder import ExperimentCollection as C; k = C(sys.argv[1]).keeper(experiment_number=1)\n"
+        "for n in range(5): k['note'] = n",
+        collection.path,
+    )
+    del second["note"]
+    assert "note" not in collection.records[0]
+    first.update(note="eight")
+    assert collection.records[0]["note"] == "eight"

@@ -8,7 +8,7 @@ import threading
 import children
 import pytest
 
-from rigorous_recorder import RecordKeeper
+from rigorous_recorder import ExperimentCollection, RecordKeeper
 from rigorous_recorder.store import files
 from rigorous_recorder.store import journal as journals
 from rigorous_recorder.store.background import background
@@ -270,3 +270,72 @@ def test_a_storm_of_interrupts(collection, journal, block, storms, ending):
         assert set(returned) <= set(rows)
         assert len(set(rows) - set(returned)) <= interrupts
         assert collection.experiments[-1].state == ("finished" if ending == "close" else "killed")
+
+
+ALL_CALLS = (
+    "create", "preallocate", "map_shared", "map_private", "write_at", "link", "remove", "truncate", "close", "duplicate",
+    "sync_data", "sync_folder", "extend", "populate",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", ALL_CALLS)
+def test_a_handler_that_records_at_any_system_call_of_an_add(tmp_path, journal, monkeypatch, name, when):
+    """As a signal handler may: at the n-th call of that kind, whichever of the adds of a run makes it."""
+    monkeypatch.setattr(journals, "SIZES", (2 * 512, 4 * 512))
+    monkeypatch.setitem(journals.Journal.__init__.__kwdefaults__, "block_size", 512)
+    monkeypatch.setattr(background.helper, "submit", lambda path: False)
+    real = getattr(files, name)
+    main = threading.get_ident()
+    for at in range(30):
+        calls, busy = itertools.count(), []
+
+        def interrupted(*args, at=at, calls=calls, busy=busy):
+            mine = threading.get_ident() == main and not busy and next(calls) == at
+            if not mine:
+                return real(*args)
+            busy.append(True)
+            if when == "before":
+                note()
+            result = real(*args)
+            if when == "after":
+                note()
+            return result
+
+        collection = ExperimentCollection(tmp_path / f"study{at}", journal=journal, sync_interval=3600)
+        experiment = collection.new_experiment()
+        keepers = [experiment.sub_record_keeper(name=n) for n in range(2)]
+
+        def note(keepers=keepers):
+            for i in range(40):
+                keepers[1].add_record(t=1, i=i, pad="x" * (i % 3) * 90)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(files, name, interrupted)
+            for i in range(60):
+                keepers[0].add_record(t=0, i=i, pad="y" * (i % 4) * 60)
+        experiment.close()
+        records = list(collection.records)
+        assert [record["i"] for record in records if record["t"] == 0] == list(range(60))
+        assert [record["i"] for record in records if record["t"] == 1] == (list(range(40)) if busy else [])
+        assert all(record["t"] == record["name"] for record in records)
+        if not busy:
+            break  # there are not so many calls
+    assert at or name in NEVER.get(journal, ()), "this call was never interrupted"
+
+
+NEVER = {
+    "mmap": (
+        "extend",
+        "truncate",
+        "map_private",
+        "write_at",
+        "populate",
+        "sync_data",
+        "sync_folder",
+        "duplicate",
+        "close",
+    ),
+    "write": ("preallocate", "map_shared", "populate", "truncate", "sync_data", "sync_folder", "duplicate", "close"),
+}
+"""What adds do not call: blocks of 512 bytes are not populated, and syncing is the other thread's."""

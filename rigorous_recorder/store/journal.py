@@ -79,7 +79,7 @@ class Journal(Cursor):
     """
 
     __slots__ = (
-        "__weakref__", "_block", "_busy", "_descriptor", "_end", "_folder_dirty", "_index", "_last", "_left",
+        "__weakref__", "_block", "_busy", "_descriptor", "_end", "_folder_dirty", "_headed", "_index", "_last", "_left",
         "_level_bytes", "_n", "_next_level", "_padded", "_populates", "_reserve", "_retired", "_salt", "_slot",
         "_slotted", "_span", "_start", "_sync_lock", "_synced", "_temporaries", "_version", "_written", "attempt",
         "block_size", "closed", "failure", "folder", "locals", "locked", "mode", "owner",
@@ -143,6 +143,7 @@ class Journal(Cursor):
         self._retired: list[Retired] = []
         self._folder_dirty = False
         self._busy = 0
+        self._headed = False
         self._left: list[int] = []
 
     # ---- numbers -----------------------------------------------------------------------------------------------------
@@ -242,10 +243,11 @@ class Journal(Cursor):
         return True
 
     def _flush(self) -> None:
-        """In `write()` mode: bring the file up to `pos`, in one call.
+        """In `write()` mode: bring the file up to `pos`, in one call, and one more for a new block.
 
         A signal handler may record, sync or close in the middle of this. So what is written, where and into which file is
-        taken at one moment, in lines without a call: written late, it is what stands there already.
+        taken at one moment, in lines without a call: written late, it is what stands there already. Entries never change,
+        nor does the start of a block's header; its slots do, and are written by `_checksum` alone.
         """
         if self.mode != WRITTEN:
             return
@@ -255,11 +257,17 @@ class Journal(Cursor):
                 if self.pos + self._reserve > self._padded:
                     self._pad(self._version)
                 b""[0:0]
-                version, descriptor, start, stop = self._version, self._descriptor, self._written, self.pos
+                version, descriptor, block, headed = self._version, self._descriptor, self._block, self._headed
+                start, stop = self._written, self.pos
+                head = self.map[block : block + u.SLOTS[0]]
                 data = self.map[start:stop]
+                if not headed:
+                    files.write_at(descriptor, head, block)
                 files.write_at(descriptor, data, start)
-                if version == self._version and self._written < stop:
-                    self._written = stop
+                if version == self._version:
+                    self._headed = True
+                    if self._written < stop:  # noqa: PLR1730  (`max` would be a call)
+                        self._written = stop
         finally:
             self._busy -= 1
             self._close_left()
@@ -347,7 +355,9 @@ class Journal(Cursor):
         slot = u.pack_slot(pos - block, u.checksum(self._salt, self._index, self._span, self.map[start:pos]))
         if version != self._version or pos <= self._slotted:
             return
-        offset = block + u.SLOTS[0] + self._slot * len(slot)
+        mine = self._slot
+        self._slot = 1 - mine  # whoever interrupts from here on takes the other one, which this does not overwrite
+        offset = block + u.SLOTS[mine]
         self.map[offset : offset + 8] = slot  # eight aligned bytes are one store: no kill leaves half of them
         if self.mode == WRITTEN:
             self._busy += 1
@@ -356,8 +366,8 @@ class Journal(Cursor):
             finally:
                 self._busy -= 1
                 self._close_left()
-        if version == self._version:  # an interrupted write is done again
-            self._slot, self._slotted = 1 - self._slot, pos
+        if version == self._version:  # less than somebody who interrupted has noted: it is noted again
+            self._slotted = pos
 
     def _begin_block(self, version: int, index: int, span: int) -> None:
         offset = u.PAGE + index * self.block_size
@@ -375,6 +385,7 @@ class Journal(Cursor):
         self._slot = self._slotted = 0
         self.keeper = None
         self._end, self.pos = end, start
+        self._written, self._headed = start, False
         del last
 
     def _open_unit(self, version: int, span: int) -> None:
@@ -383,27 +394,36 @@ class Journal(Cursor):
         Levels that took room in the unit before are defined again in this one. Twice their room lets a chain of levels that
         is larger than any unit come to its end: each unit has more room than the one before.
         """
-        n = self._n + 1
+        n = self._n
         levels = u.blocks_for(self._level_bytes, self.block_size)
-        if span > 1 or levels >= self.sizes[min(n, len(self.sizes)) - 1] // self.block_size:
+        if span > 1 or levels >= self.sizes[min(n + 1, len(self.sizes)) - 1] // self.block_size:
             span += 2 * levels
-        memory, descriptor, temporary, salt, blocks = self._create(n, span)
-        path = f"{self.folder}/{layout.log_name(self.writer, n)}" if self.folder is not None else ""
         token = object()
-        old = [(self.map, self.pos)]
         retired = [Retired(self.path, self._descriptor)]
-        try:
-            if self.owner is not None:
-                self.owner.unit_opened(self)
-        except BaseException:
-            memory.close()
-            if descriptor >= 0:
-                files.close(descriptor)
+        named = False
+        while not named:
+            n += 1
+            memory, descriptor, temporary, salt, blocks = self._create(n, span)
+            path = f"{self.folder}/{layout.log_name(self.writer, n)}" if self.folder is not None else ""
+            try:
+                if self.owner is not None:
+                    self.owner.unit_opened(self)
+                named = self.folder is None or self._name(temporary, path)
+            except BaseException:
+                self._abandon(memory, descriptor, temporary)
+                raise
+            if self._version != version:  # somebody interrupted and has opened a unit
+                self._abandon(memory, descriptor, temporary)
+                return
+            if not named:
+                self._abandon(memory, descriptor, temporary)
+        if self.folder is not None:
+            with contextlib.suppress(OSError):  # a second name of it, that readers ignore
                 files.remove(temporary)
-            raise
-        if not (self.folder is None or self._name(temporary, path, version)) or self._version != version:
-            memory.close()  # somebody interrupted and opened this unit
-            files.close(descriptor)
+        self._checksum()  # in `write()` mode whoever interrupted may have added to the block that is left here
+        old = [(self.map, self.pos)]
+        if self._version != version or (self._span and self.pos not in (self._slotted, self._block + u.BLOCK_HEAD)):
+            self._abandon(memory, descriptor, temporary)
             return
         if self.map is None:
             old, retired = [], []
@@ -413,7 +433,7 @@ class Journal(Cursor):
             self._retired += retired
         self.map, self._descriptor, self.path, self._salt, self._n = memory, descriptor, path, salt, n
         self.token, self._last = token, blocks
-        self._written = self._padded = u.PAGE
+        self._padded = u.PAGE
         self._version = version + 1
         self._index = self._span = self._block = 0
         self.pos = self._end = self._slotted = self._level_bytes = 0
@@ -421,26 +441,30 @@ class Journal(Cursor):
         if self.folder is not None and old:
             old[0][0].close()
 
-    def _name(self, temporary: str, path: str, version: int) -> bool:
-        """Give a unit its name, now that its header is in it; False when an interrupting call has named another one so.
+    def _name(self, temporary: str, path: str) -> bool:
+        """Give a unit its name, now that its header is in it; False when there is a unit of that name.
 
-        By a link, which unlike a rename never replaces what may be in use.
+        By a link, which unlike a rename never replaces what may be in use. Whoever interrupted may have made the other unit,
+        or it is left from when this was interrupted: then it is one without entries, and the next number is as good.
         """
         try:
-            while True:
-                try:
-                    files.link(temporary, path)
-                except FileExistsError:
-                    if self._version != version:
-                        return False
-                    files.remove(path)  # left over from an interrupted try, and never used
-                except OSError:  # a file system without links
-                    files.rename(temporary, path)
-                    return True
-                else:
-                    return True
-        finally:
-            with contextlib.suppress(FileNotFoundError):
+            files.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if files.exists(path):
+                return False
+            files.rename(temporary, path)
+        return True
+
+    def _abandon(self, memory: Any, descriptor: int, temporary: str) -> None:
+        """Let go of a new unit that will not be used; if it has its name already, as one without entries."""
+        memory.close()
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):  # it may keep its zeros then
+                files.truncate(descriptor, u.PAGE)
+            self._close_descriptor(descriptor)
+            with contextlib.suppress(OSError):
                 files.remove(temporary)
 
     def _create(self, n: int, span: int) -> tuple[Any, int, str, int, int]:
@@ -513,41 +537,54 @@ class Journal(Cursor):
         """
         if self.folder is None:
             return []
-        with self._sync_lock:
-            if idle and self.pos == self._synced and not self._retired and not self._folder_dirty:
-                return []
-            with LOCK:
-                if self.failure is not None:
-                    raise self.failure
-                retired = list(self._retired)
-                folder_dirty, self._folder_dirty = self._folder_dirty, False
-                current = -1
-                try:
-                    self._checksum()
-                    synced = self.pos
-                    current = files.duplicate(self._descriptor) if self._descriptor >= 0 else -1
-                except OSError as error:
-                    self.failure = self._unsafe(error)
-                    raise self.failure from error
+        if idle and self.pos == self._synced and not self._retired and not self._folder_dirty:
+            return []
+        # LOCK first and let go of it: a signal handler that syncs may hold it already, and whoever holds the other lock must
+        # never wait for it.
+        with LOCK:
+            if self.failure is not None:
+                raise self.failure
+            retired = list(self._retired)
+            folder_dirty, self._folder_dirty = self._folder_dirty, False
+            current = -1
             try:
-                for unit in retired:
-                    files.sync_data(unit.descriptor)
-                if current >= 0:
-                    files.sync_data(current)
-                if folder_dirty:
-                    files.sync_folder(self.folder)
+                self._checksum()
+                synced = self.pos
+                current = files.duplicate(self._descriptor) if self._descriptor >= 0 else -1
             except OSError as error:
                 self.failure = self._unsafe(error)
                 raise self.failure from error
-            finally:
-                if current >= 0:
-                    files.close(current)
-            self._synced = synced
-            for unit in retired:
-                with contextlib.suppress(ValueError):  # a signal handler that synced has closed it already
-                    self._retired.remove(unit)
-                    self._close_descriptor(unit.descriptor)
-            return [unit.path for unit in retired]
+        self._busy += 1  # a signal handler that syncs must not close what is just being synced
+        try:
+            with self._sync_lock:
+                return self._sync(retired, current, folder_dirty=folder_dirty, synced=synced)
+        except OSError as error:
+            self.failure = self._unsafe(error)
+            raise self.failure from error
+        finally:
+            self._busy -= 1
+            self._close_left()
+            if current >= 0:
+                files.close(current)
+
+    def _sync(self, retired: list[Retired], current: int, *, folder_dirty: bool, synced: int) -> list[str]:
+        """Bring these files to disk; the paths of those units among the retired that nobody else has brought there."""
+        assert self.folder is not None
+        paths = []
+        for unit in retired:
+            if unit in self._retired:
+                files.sync_data(unit.descriptor)
+        if current >= 0:
+            files.sync_data(current)
+        if folder_dirty:
+            files.sync_folder(self.folder)
+        self._synced = synced
+        for unit in retired:
+            with contextlib.suppress(ValueError):  # somebody who synced meanwhile has closed it already
+                self._retired.remove(unit)
+                self._close_descriptor(unit.descriptor)
+                paths.append(unit.path)
+        return paths
 
     def _unsafe(self, error: OSError) -> StoreError:
         return StoreError(
