@@ -23,11 +23,13 @@ RecorderWarning (UserWarning)
 
 from __future__ import annotations
 
+import copyreg
 import errno
 import os
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -42,6 +44,15 @@ class RecorderError(Exception):
     """
 
     record: dict[Any, Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What another process gets: the error itself, with the repr of what cannot be handed over.
+
+        Most records are refused for a value like a lock or a file. An executor that cannot send the error of a worker
+        because of it shows "cannot pickle" in the place of our sentence.
+        """
+        cls, args, *state = super().__reduce__()
+        return cls, tuple(map(_portable, args)), *map(_portable_state, state)
 
 
 class UnstorableTypeError(RecorderError, TypeError):
@@ -130,6 +141,69 @@ class RecorderWarning(UserWarning):
 
 class DamageWarning(RecorderWarning):
     """Something on disk could not be read, or could be read but not trusted; the message says what and how much."""
+
+
+# ---- errors in other processes ---------------------------------------------------------------------------------------
+
+_ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
+_PROTOCOL: Final = 4
+
+
+def _portable_state(state: Any) -> Any:
+    """An error's attributes, of `.record` each item, as another process can get them."""
+    if not isinstance(state, dict):
+        return state
+    portable = {name: _portable(value) for name, value in state.items() if name != "record"}
+    record = state.get("record")
+    if isinstance(record, dict):
+        portable["record"] = {_portable(key): _portable(value) for key, value in record.items()}
+    return portable
+
+
+def _portable(value: Any) -> Any:
+    """The value, or its repr where it cannot be handed to another process."""
+    with suppress(Exception):  # whatever somebody else's class raises when it is asked, its repr goes in its place
+        if _can_be_sent(value, {}):
+            return value
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001  (the error that is on its way must still arrive)
+        return f"<{type(value).__qualname__}, whose repr raises {type(error).__name__}>"
+
+
+def _can_be_sent(value: Any, seen: dict[int, Any]) -> bool:
+    """Whether pickling would go through: by the protocol of `__reduce_ex__`, and without pickling, which we never do."""
+    cls = value.__class__
+    if cls in _ATOMS or id(value) in seen:
+        return True
+    seen[id(value)] = value  # also so that no other object gets this id meanwhile
+    if cls in (list, tuple, set, frozenset):
+        return all(_can_be_sent(item, seen) for item in value)
+    if cls is dict:
+        return all(_can_be_sent(part, seen) for item in value.items() for part in item)
+    if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+        owner = getattr(value, "__self__", None)
+        if isinstance(value, BuiltinFunctionType) and owner is not None and owner.__class__ is not type(sys):
+            return _can_be_sent(owner, seen)
+        return _is_importable(value, value.__qualname__)
+    by_class = copyreg.dispatch_table.get(cls)
+    reduced = value.__reduce_ex__(_PROTOCOL) if by_class is None else by_class(value)
+    if isinstance(reduced, str):
+        return _is_importable(value, reduced)
+    parts = [list(part) if place in _ITERATORS and part is not None else part for place, part in enumerate(reduced)]
+    return all(_can_be_sent(part, seen) for part in parts)
+
+
+_ITERATORS: Final = (3, 4)
+"""Places of a reduced value at which the items of a list or dict come one by one."""
+
+
+def _is_importable(value: Any, name: str) -> bool:
+    """Whether another process finds this class or function under its name."""
+    found: Any = sys.modules.get(value.__module__)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value
 
 
 _HERE: Final = os.path.dirname(__file__) + os.sep  # noqa: PTH120  (frames have texts, not paths)
