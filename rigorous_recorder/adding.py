@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .accelerator import native
-from .errors import RecorderError
+from .errors import RecorderError, UnstorableTypeError
 from .pending import PendingRecord, Pendings
 from .store import unit as u
 from .store.journal import GIL, LOCK
-from .values import REFUSALS, encode_record, refusal
+from .values import REFUSALS, encode_record, refusal, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,20 +145,19 @@ class Adding:
                 return
 
     def _combined(self, record: Any, values: dict[str, Any]) -> dict[Any, Any]:
-        """The pending values of this thread, the record and the keywords, in one dict."""
+        """The pending values of this thread, which are cleared, the record and the keywords, in one dict."""
+        taken = self._taken()
+        if record is None:
+            return {**taken, **values} if taken else values
+        if record.__class__ is dict and not values and not taken:
+            return record
+        return {**taken, **record_dict(record, {**taken, **values}), **values}
+
+    def _taken(self) -> dict[str, Any]:
+        """The pending values of this thread, which are cleared: a record that is refused must not slip into the next."""
         pendings = self._pendings
         pending = getattr(pendings, "record", None) if pendings is not None else None
-        if pending is not None:
-            taken = pending.take()
-            if taken:
-                if record is None:
-                    return {**taken, **values}
-                return {**taken, **as_dict(record, taken), **values}
-        if record is None:
-            return values
-        if record.__class__ is dict and not values:
-            return record
-        return {**as_dict(record, values), **values}
+        return {} if pending is None else pending.take()
 
     # ---- bit by bit --------------------------------------------------------------------------------------------------
 
@@ -204,8 +203,10 @@ class Adding:
             As `add_record`; a refused record is cleared as well, and the exception carries it as `.record`.
         """
         if additional_info is not None:
-            given = {} if record is None else as_dict(record, values)
-            record = {**given, **as_dict(additional_info, {**given, **values})}
+            taken = self._taken()
+            if record is not None:
+                taken = {**taken, **record_dict(record, {**taken, **values})}
+            record = {**taken, **record_dict(additional_info, {**taken, **values})}
         self.add_record(record, **values)
 
     _add_in_python = add_record
@@ -221,7 +222,11 @@ if not GIL:  # without the GIL the lock-free section is none: every add takes th
             payload = encode_record(record)
         except REFUSALS as error:
             raise refusal(record, error) from error
-        self._journal.add_locked(self, record, payload)
+        try:
+            self._journal.add_locked(self, record, payload)
+        except RecorderError as error:
+            error.record = dict(record)
+            raise
 
     Adding.add_record = _add_record_locked  # type: ignore[method-assign]
 
@@ -240,16 +245,49 @@ else:
         __slots__ = ()
 
 
-def as_dict(record: Any, rest: Mapping[str, Any]) -> dict[Any, Any]:
+def record_dict(record: Any, rest: Mapping[str, Any]) -> dict[Any, Any]:
     """A record that was given as some mapping, as a dict.
 
     Raises:
         TypeError: It is no mapping; the exception carries the rest of the record as `.record`.
     """
+    if record.__class__ is dict:
+        return cast("dict[Any, Any]", record)
     if isinstance(record, PendingRecord):
         return record.waiting()
-    if hasattr(record, "keys") and hasattr(record, "__getitem__"):
-        return dict(record)
-    error = refusal(record, TypeError())
+    if is_mapping(record):
+        try:
+            return dict(record)
+        except Exception as cause:  # whatever a mapping of somebody else raises, what is pending must not be lost
+            error = UnstorableTypeError(
+                f"A {type(record).__qualname__} stands where a record belongs, and cannot be read as a dict: "
+                f"{type(cause).__name__}: {cause}. Hint: give a dict."
+            )
+            error.record = dict(rest)
+            raise error from cause
+    error = cast("UnstorableTypeError", refusal(record, TypeError()))
     error.record = dict(rest)
     raise error
+
+
+def as_dict(data: Any, rest: Mapping[str, Any]) -> dict[Any, Any]:
+    """Level data that was given as some mapping, as a dict.
+
+    Raises:
+        TypeError: It is no mapping.
+    """
+    if isinstance(data, PendingRecord):
+        return data.waiting()
+    if is_mapping(data):
+        return dict(data)
+    error = UnstorableTypeError(
+        f"The data of a level is keys and their values, and this is a {type(data).__qualname__}: {short(data)}. "
+        "Hint: give them by name, as in new_experiment(lr=0.1), or as a dict."
+    )
+    error.record = dict(rest)
+    raise error
+
+
+def is_mapping(value: Any) -> bool:
+    """Whether `dict()` would take this as keys and values. (A class has both methods too, and is none.)"""
+    return hasattr(value, "keys") and hasattr(value, "__getitem__") and not isinstance(value, type)

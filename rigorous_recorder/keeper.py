@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from .adding import as_dict
+from .adding import record_dict
 from .branches import Branch
 from .errors import HandleError, InvalidCallError, RenamedError, TreeError, storing
 from .frames.methods import Flat
@@ -166,7 +166,7 @@ class RecordKeeper(Flat, Node):
     def add(self, record: Mapping[str, Any] | None = None, /, **values: Any) -> RecordKeeper:
         """Put values into the pending record, giving the keeper."""
         pending = self.pending_record
-        pending.update({**({} if record is None else as_dict(record, values)), **values})
+        pending.update({**({} if record is None else record_dict(record, values)), **values})
         return self
 
     def commit(

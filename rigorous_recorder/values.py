@@ -213,7 +213,7 @@ def refusal(record: object, cause: BaseException) -> UnstorableTypeError | Unsto
     """
     if not isinstance(record, Mapping):
         return UnstorableTypeError(
-            f"A record is a dict of values, and this is a {_name(record)}: {_short(record)}. "
+            f"A record is a dict of values, and this is a {_name(record)}: {short(record)}. "
             "Hint: add_record({'loss': 0.1}) or add_record(loss=0.1)."
         )
     error: UnstorableTypeError | UnstorableValueError | None = None
@@ -230,9 +230,15 @@ def refusal(record: object, cause: BaseException) -> UnstorableTypeError | Unsto
 def _key_refusal(key: Any) -> UnstorableTypeError | UnstorableValueError | None:
     try:
         encode_record({key: None})
+    except UnicodeEncodeError:
+        return UnstorableTypeError(
+            f"The key {short(key)} holds a lone surrogate, which no file can store as text. "
+            "Hint: key.encode('utf-8', 'replace').decode() makes a text of it that can be a key.",
+            key=short(key),
+        )
     except REFUSALS:
         return UnstorableTypeError(
-            f"The key {_short(key)} is of type {_name(key)}, which cannot be a key. Hint: use a text.", key=_short(key)
+            f"The key {short(key)} is of type {_name(key)}, which cannot be a key. Hint: use a text.", key=short(key)
         )
     return None
 
@@ -242,12 +248,12 @@ def _value_refusal(key: Any, value: Any) -> UnstorableTypeError | UnstorableValu
         encode_record(value)
     except (OverflowError, msgspec.EncodeError):
         return UnstorableValueError(
-            f"The value of {key!r} holds an int beyond 64 bits: {_short(value)}. Hint: record float(...) or str(...) of it.",
+            f"The value of {key!r} holds an int beyond 64 bits: {short(value)}. Hint: record float(...) or str(...) of it.",
             key=str(key),
         )
     except UnicodeEncodeError:
         return UnstorableValueError(
-            f"The value of {key!r} holds a text with a lone surrogate: {_short(value)}. "
+            f"The value of {key!r} holds a text with a lone surrogate: {short(value)}. "
             "Hint: record it as bytes, text.encode(errors='surrogatepass').",
             key=str(key),
         )
@@ -257,20 +263,20 @@ def _value_refusal(key: Any, value: Any) -> UnstorableTypeError | UnstorableValu
         )
     except TooFineError:
         return UnstorableValueError(
-            f"The value of {key!r} holds {_short(value)}, which is finer than a microsecond, and would have to be cut. "
+            f"The value of {key!r} holds {short(value)}, which is finer than a microsecond, and would have to be cut. "
             "Hint: round it to microseconds, or record nanoseconds as an int.",
             key=str(key),
         )
     except OutOfRangeError:
         return UnstorableValueError(
-            f"The value of {key!r} holds a time outside the years 1 to 9999: {_short(value)}. Hint: record an int or text.",
+            f"The value of {key!r} holds a time outside the years 1 to 9999: {short(value)}. Hint: record an int or text.",
             key=str(key),
         )
     except (TypeError, ValueError):
         culprit = _culprit(value)
         within = "" if culprit is value else f" (within a {_name(value)})"
         return UnstorableTypeError(
-            f"The value of {key!r} is of type {_name(culprit)}{within}, which cannot be stored: {_short(culprit)}. "
+            f"The value of {key!r} is of type {_name(culprit)}{within}, which cannot be stored: {short(culprit)}. "
             "Hint: record a number, text, bytes, list, dict, time or array of it, for example str(value).",
             key=str(key),
         )
@@ -297,7 +303,8 @@ def _name(value: object) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _short(value: object, width: int = 60) -> str:
+def short(value: object, width: int = 60) -> str:
+    """The repr of a value for a message, cut where it is long; never raises."""
     try:
         text = repr(value)
     except Exception as error:  # noqa: BLE001  (somebody else's repr may raise anything; the message must still come)

@@ -78,6 +78,44 @@ def test_a_refused_record_clears_what_is_pending_and_is_carried_by_the_error(roo
     assert own(root) == [{"a": 1, "y": 3}]
 
 
+class Broken:
+    """A mapping that cannot be read."""
+
+    def keys(self):
+        raise RuntimeError("gone")
+
+    def __getitem__(self, key):
+        raise RuntimeError("gone")
+
+
+REFUSED = {
+    "additional_info is no mapping": (lambda keeper: keeper.commit_record(additional_info=5), {}),
+    "additional_info is text": (lambda keeper: keeper.commit_record({"y": 2}, additional_info="5", z=3), {"y": 2, "z": 3}),
+    "additional_info is a class": (lambda keeper: keeper.commit_record(additional_info=dict), {}),
+    "neither is a mapping": (lambda keeper: keeper.commit_record(5, additional_info=6, z=3), {"z": 3}),
+    "the record is no mapping": (lambda keeper: keeper.commit_record(5, z=3), {"z": 3}),
+    "the record is no mapping, with info": (lambda keeper: keeper.commit_record(5, additional_info={"y": 2}), {}),
+    "an added one is no mapping": (lambda keeper: keeper.add_record([5], z=3), {"z": 3}),
+    "a pushed one is no mapping": (lambda keeper: keeper.push(5), {}),
+    "by the later name": (lambda keeper: keeper.commit(additional_info=5), {}),
+    "it cannot be read": (lambda keeper: keeper.commit_record(Broken(), z=3), {"z": 3}),
+    "it cannot be read, with info": (lambda keeper: keeper.commit_record({"y": 2}, additional_info=Broken()), {"y": 2}),
+}
+"""Ways to be refused, and what the call brings that the error has to carry beside what was pending."""
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_however_it_is_refused_nothing_pending_slips_into_the_next_record(root, way):
+    call, given = REFUSED[way]
+    root.pending_record["v"] = 1
+    with pytest.raises(TypeError, match=r"(dict of values|cannot be read as a dict: .*gone).*Hint") as caught:
+        call(root)
+    assert caught.value.record == {"v": 1, **given}
+    assert "v" not in root.pending_record
+    root.commit_record(w=2)
+    assert own(root) == [{"a": 1, "w": 2}]
+
+
 def test_a_record_refused_by_the_end_is_carried_as_well(tmp_path):
     experiment = ExperimentCollection(tmp_path / "study").new_experiment()
     experiment.close()
