@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from .frames.plan import Plan
-    from .levels import LevelId, Stamp
+    from .levels import Level, LevelId, Stamp
     from .reading import View
     from .record import Record, Records
 
@@ -114,20 +114,34 @@ class RecordKeeper(Flat, Node):
 
     def _below(self) -> list[RecordKeeper]:
         """All keepers below this one, parents first."""
+        known = self._level_children()
         found: list[RecordKeeper] = []
-        for child in self.children:
-            found += [child, *child._below()]
+        waiting: list[RecordKeeper] = [self]
+        while waiting:
+            keeper = waiting.pop()
+            below = keeper._keepers_of(known.pop(keeper._level, ()))
+            found += below
+            waiting += reversed(below)
         return found
 
     @property
     def children(self) -> tuple[RecordKeeper, ...]:
         """The keepers directly below, in the order in which they were made; also those that nobody holds any more."""
-        view = self._view()
+        return self._keepers_of(self._level_children().get(self._level, ()))
+
+    def _level_children(self) -> dict[LevelId | None, list[Level]]:
+        """The levels below each level, by one reading."""
+        children: dict[LevelId | None, list[Level]] = {}
+        for attempt in self._view().attempts:
+            for level in attempt.levels:
+                children.setdefault(level.parent, []).append(level)
+        return children
+
+    def _keepers_of(self, levels: Iterable[Level]) -> tuple[RecordKeeper, ...]:
+        """The keepers of levels directly below, the living ones or new ones."""
+        session = self._session
         return tuple(
-            self._session.keeper(level.id) or restore(self._session, self, level.id, level.data, level.stamps)
-            for attempt in view.attempts
-            for level in attempt.levels
-            if level.parent == self._level
+            session.keeper(one.id) or restore(session, self, one.id, one.data, one.stamps) for one in levels
         )
 
     # ---- records -----------------------------------------------------------------------------------------------------

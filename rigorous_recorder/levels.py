@@ -12,7 +12,7 @@ from .lineage import canonical
 from .values import SCALARS, copied, decode_exact, encode_exact, encode_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
 LevelId = tuple[str, int]
 
@@ -83,7 +83,9 @@ class Levels:
         """All levels, parents before their children."""
         seen: set[LevelId] = set()
         for level in self.by_id:
-            yield from (self.by_id[above] for above in self.chain(level) if above not in seen and not seen.add(above))  # type: ignore[func-returns-value]
+            above = self.up(level, seen)
+            seen.update(above)
+            yield from (self.by_id[one] for one in reversed(above))
 
     def define(
         self, level: LevelId, parent: LevelId | None, data: Mapping[str, Any], stamps: Mapping[str, Stamp]
@@ -109,30 +111,40 @@ class Levels:
         for key in deleted:
             known.delete(key, stamp)
 
-    def chain(self, level: LevelId) -> list[LevelId]:
-        """The ids from the topmost known level down to this one; a circle, which only damage can make, is cut."""
-        chain: list[LevelId] = []
+    def up(self, level: LevelId, until: Container[LevelId] = ()) -> list[LevelId]:
+        """The ids from this level up to the topmost known one, or to before one of `until`.
+
+        A circle, which only damage can make, is cut.
+        """
+        path: dict[LevelId, None] = {}
         current: LevelId | None = level
-        while current is not None and current in self.by_id and current not in chain:
-            chain.append(current)
+        while current is not None and current in self.by_id and current not in path and current not in until:
+            path[current] = None
             current = self.by_id[current].parent
-        return chain[::-1]
+        return list(path)
+
+    def chain(self, level: LevelId) -> list[LevelId]:
+        """The ids from the topmost known level down to this one."""
+        return self.up(level)[::-1]
 
     def datas(self, level: LevelId) -> list[dict[str, Any]]:
         """The own data of each level from the top down to this one."""
         return [self.by_id[one].data for one in self.chain(level)]
 
-    def merged(self, level: LevelId) -> dict[str, Any]:
-        """The data that a record of this level inherits: the nearest wins, keys in order from the top down."""
-        merged: dict[str, Any] = {}
-        for data in self.datas(level):
-            merged.update(data)
-        return merged
-
     def below(self, tops: Iterable[LevelId]) -> set[LevelId]:
-        """The given levels and all levels below them."""
-        tops = set(tops)
-        return {level for level in self.by_id if not tops.isdisjoint(self.chain(level))}
+        """The given levels, as far as they are known, and all levels below them."""
+        children: dict[LevelId, list[LevelId]] = {}
+        for level in self.by_id.values():
+            if level.parent is not None:
+                children.setdefault(level.parent, []).append(level.id)
+        found: set[LevelId] = set()
+        waiting = [top for top in tops if top in self.by_id]
+        while waiting:
+            level_id = waiting.pop()
+            if level_id not in found:
+                found.add(level_id)
+                waiting += children.get(level_id, ())
+        return found
 
 
 def merge(datas: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Branch, Condition, pick, under_text, wants_none
 from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, warn
 from .levels import AUTOMATIC, ROOT, LevelEntry, LevelId, Levels, unpack_edit, unpack_level
-from .lineage import lineage_text
+from .lineage import level_text, lineage_text
 from .record import Record, Records, merge_columns, merge_records
 from .store import attempt as attempts
 from .store import layout, machine
 from .store import unit as u
 from .store.snapshot import AttemptPlace, UnitPlace, list_attempts, list_claims, list_units, open_unit
 from .store.source import LogSource
-from .values import copied
+from .values import copied, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +32,8 @@ KEEP: Final = 1 << 20
 
 CHUNK: Final = 8192
 """Rows that an iteration reads at a time."""
+SHOWN: Final = 5
+"""Values that an error shows."""
 FEW: Final = 64
 """Rows up to which single dicts are made faster than columns are read."""
 
@@ -185,7 +187,15 @@ class AttemptView:
         """
         known = self._inherited.get(level)
         if known is None:
-            merged = {**self.notes, **self.automatic, **(self.levels.merged(level) if level is not None else {})}
+            path = [] if level is None else self.levels.up(level, self._inherited)  # in a deep tree, only what is new
+            above = self.levels.by_id[path[-1]].parent if path else None
+            merged = (
+                {**self._inherited[above][0]}
+                if above is not None and above in self._inherited
+                else {**self.notes, **self.automatic}
+            )
+            for one in reversed(path):
+                merged.update(self.levels.by_id[one].data)
             known = merged, tuple(key for key, value in merged.items() if value.__class__ in (list, dict, set, tuple))
             self._inherited[level] = known
         return known
@@ -197,10 +207,30 @@ class AttemptView:
             datas[0] = {"experiment_number": self.place.claim.number, **datas[0]}
         return [self.notes, *datas] if self.notes else datas
 
+    def lineage_texts(self) -> dict[LevelId, str]:
+        """The lineage of each level, made from that of its parent."""
+        texts: dict[LevelId, str] = {}
+        for level in self.levels:
+            parent = None if level.parent is None else texts.get(level.parent)
+            below = lineage_text(self.lineage(level.id)) if parent is None else f"{parent}/{level_text(level.data)}"
+            texts[level.id] = below
+        return texts
+
     def above(self) -> list[dict[str, Any]]:
         """Data that conditions see and that stands in no level of the attempt."""
         known = {ATTEMPT_KEY: self.place.id[:ATTEMPT_DIGITS]} if self.place else {}
         return [self.notes, self.automatic, known]
+
+    def values(self, key: str, allowed: set[LevelId] | None) -> Iterator[Any]:
+        """The values that a key has along the lineages of some levels, or of all."""
+        yield from (data[key] for data in self.above() if key in data)
+        seen: set[LevelId] = set()
+        for level in self.levels.by_id:
+            if allowed is not None and level not in allowed:
+                continue
+            path = self.levels.up(level, seen)
+            seen.update(path)
+            yield from (data[key] for one in path if key in (data := self.levels.by_id[one].data))
 
     def settle(self, now: float) -> None:
         """Find out the course from the begins and ends that were read."""
@@ -224,10 +254,10 @@ class AttemptView:
 
     def _branch(self, branch: Branch) -> set[LevelId]:
         if branch.text is not None:
-            lineages = {level.id: self.lineage(level.id) for level in self.levels}
-            found = under_text({level: lineage_text(datas) for level, datas in lineages.items()}, branch.text)
+            texts = self.lineage_texts()
+            found = under_text(texts, branch.text)
             if self.notes and not found:  # the text of a keeper that did not know of the notes
-                found = under_text({level: lineage_text(datas[1:]) for level, datas in lineages.items()}, branch.text)
+                found = under_text({level: text.partition("/")[2] for level, text in texts.items()}, branch.text)
             return found
         if branch.level is None or (self.place is not None and branch.attempt not in (None, self.place.id)):
             return set()
@@ -270,7 +300,7 @@ class View:
             return
         known = {ATTEMPT_KEY, *self.notes, *AUTOMATIC}
         for attempt in self.attempts:
-            for level in attempt.levels:
+            for level in attempt.levels.by_id.values():
                 known.update(level.data)
         for key in wanted:
             if key not in known:
@@ -280,6 +310,28 @@ class View:
                         f"Hint: under picks branches; pick values as [r for r in records if r[{key!r}] == ...]."
                     )
                 raise UnknownKeyError(f"No level has the key {key!r}.{nearest(key, known)}")
+
+    def why_nothing(self, conditions: Sequence[Condition], branches: Sequence[Branch]) -> str:
+        """Which of the conditions leaves no level, and what the levels have instead, as a sentence with a hint."""
+        held: list[str] = []
+        for place, condition in enumerate(conditions):
+            here = [(attempt, attempt.allowed(conditions[:place], branches)) for attempt in self.attempts]
+            left = [(attempt, allowed) for attempt, allowed in here if allowed is None or allowed]
+            if not left:
+                break
+            if any(attempt.allowed(conditions[: place + 1], branches) for attempt, _ in left):
+                held.append(f"{condition.key}={short(condition.wanted)}")
+                continue
+            where = f"of those with {', '.join(held)}" if held else "of all levels" if not branches else "of the branch"
+            values = (value for attempt, allowed in left for value in attempt.values(condition.key, allowed))
+            texts = list(dict.fromkeys(map(short, values)))
+            more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+            there = f"they have {', '.join(texts[:SHOWN])}{more}" if texts else "none of them has the key"
+            return f"{where}, none has {condition.key}={short(condition.wanted)}. Hint: {there}."
+        if not self.attempts:
+            return "there is no experiment yet. Hint: new_experiment() begins one."
+        roots = [lineage_text(attempt.lineage(attempt.root)) for attempt in self.attempts[:SHOWN]]
+        return f"there is no such branch. Hint: the experiments are {'; '.join(roots)}."
 
 
 # ---- from disk ---------------------------------------------------------------------------------------------------
@@ -343,8 +395,8 @@ def _note_damage(view: View, place: UnitPlace, source: UnitSource) -> None:
     header = source.header
     if source.unverified and not machine.same_boot(header.boot, header.host) and not _alive(header, place):
         view.damage.append(
-            f"{place.path}: {source.unverified} entries were added after the last checksum, before the machine went down; "
-            "they are read, unverified."
+            f"{place.path}: {source.unverified} entries were added after the last checksum, by a process of another boot or "
+            "host that is gone. They are read, but if that machine went down before they were on disk, they may be wrong."
         )
 
 
