@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .values import decode_exact, encode_exact
+from .errors import InvalidCallError
+from .values import decode_exact, encode_exact, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +40,19 @@ class Condition(NamedTuple):
     key: str
     wanted: Any
 
+    def checked(self) -> Condition:
+        """The condition itself, if it can be asked of one level after the other, and again at the next reading.
+
+        Raises:
+            InvalidCallError: The wanted values can be gone over only once: a generator, a map, an open file.
+        """
+        if isinstance(self.wanted, Iterator):
+            raise InvalidCallError(
+                f"under({self.key}=...) was given {short(self.wanted)}, whose values can be gone over only once. "
+                f"Hint: {self.key}=list(...) takes any of them."
+            )
+        return self
+
 
 class Demand(NamedTuple):
     """What a condition asks of the values that a key has along a lineage.
@@ -56,9 +70,14 @@ class Demand(NamedTuple):
         return any(map(self.match, values)) if values else self.none
 
 
-def demand(wanted: Any) -> Demand:
-    """What a condition's `wanted` asks for: see `matcher` and `wants_none`."""
-    return Demand(matcher(wanted), wants_none(wanted))
+def demand(key: str, wanted: Any) -> Demand:
+    """What a condition asks for: see `matcher` and `wants_none`.
+
+    Raises:
+        InvalidCallError: The wanted values can be gone over only once.
+    """
+    Condition(key, wanted).checked()
+    return Demand(matcher(key, wanted), wants_none(wanted))
 
 
 def plain(value: Any) -> Any:
@@ -69,29 +88,43 @@ def plain(value: Any) -> Any:
         return value
 
 
-def matcher(wanted: Any) -> Callable[[Any], bool]:
-    """A function that says whether a level's value is what is wanted. None matches no value: no level sets it.
+def matcher(key: str, wanted: Any) -> Callable[[Any], bool]:
+    """A function that says whether a level's value of a key is what is wanted. None matches no value: no level sets it.
 
-    Numbers compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; a
-    callable gets the value.
+    Numbers compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; so is a
+    tuple, which also matches a tuple that is equal to it; a callable gets the value.
     """
     if wanted is None:
         return lambda _value: False
     if callable(wanted) and not isinstance(wanted, type):
-        return lambda value: bool(wanted(value))
+        return lambda value: _answer(key, wanted, value)
     options = any_of(wanted)
     if options is not None:
         singles = [plain(option) for option in options if option is not None]
+        if isinstance(wanted, tuple):
+            singles.append(plain(wanted))
         return lambda value: any(same(value, single) for single in singles)
     wanted = plain(wanted)
     return lambda value: same(value, wanted)
+
+
+def _answer(key: str, wanted: Callable[[Any], Any], value: Any) -> bool:
+    """What the user's function says of a value; an error of it tells over which."""
+    try:
+        return bool(wanted(value))
+    except Exception as error:
+        error.add_note(
+            f"This was raised by the function of under({key}=...), for the value {short(value)} of a level. "
+            "Hint: it gets the value of every level that has the key, of whatever type, and may test that first."
+        )
+        raise
 
 
 def any_of(wanted: Any) -> list[Any] | None:
     """The options of a list, set or array; None for a single value."""
     if isinstance(wanted, (str, bytes, Mapping)):
         return None
-    if isinstance(wanted, (list, tuple, AbstractSet, range)):
+    if isinstance(wanted, (list, tuple, AbstractSet, range, ValuesView)):
         return list(wanted)
     if hasattr(wanted, "tolist") and getattr(wanted, "shape", ()) != ():
         return list(wanted.tolist())
@@ -125,7 +158,7 @@ def pick(levels: Levels, above: Iterable[Mapping[str, Any]], conditions: Iterabl
     """
     picked = set(levels.by_id)
     for key, wanted in conditions:
-        match, none = demand(wanted)
+        match, none = demand(key, wanted)
         over = [data[key] for data in above if key in data]
         if any(map(match, over)):
             continue

@@ -66,8 +66,9 @@ class CollectionView(Flat):
         """The collection restricted to a branch; can be chained.
 
         Each key must match at some level of the lineage, also where a nearer level or the record overrides it. Numbers
-        compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; None means
-        that no level sets the key; a callable gets each value. The automatic keys and `rr_attempt` are keys as well.
+        compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; so is a tuple,
+        which also matches its equal; None means that no level sets the key; a callable gets each value. The automatic
+        keys and `rr_attempt` are keys as well.
 
         Args:
             branch: A keeper, or the text of a lineage.
@@ -76,11 +77,12 @@ class CollectionView(Flat):
         Raises:
             KeyError: When it is read: no level has a key. The message names the nearest.
             TypeError: The branch is neither keeper nor text.
+            ValueError: The values wanted for a key can be gone over only once (a generator).
         """
         return CollectionView(
             self._path,
             self._options,
-            (*self._conditions, *(Condition(key, wanted) for key, wanted in keys.items())),
+            (*self._conditions, *(Condition(key, wanted).checked() for key, wanted in keys.items())),
             (*self._branches, *([] if branch is None else [branch_of(branch)])),
         )
 
@@ -212,8 +214,9 @@ class CollectionView(Flat):
             return found[0]
         wanted = ", ".join(f"{key}={value!r}" for key, value in keys.items()) or repr(branch)
         if not found:
-            some = "; ".join(each.lineage for each in self.keepers()[:5])
-            raise UnknownKeyError(f"No keeper has {wanted}. Hint: there are {some or 'none yet'}.")
+            chosen = self.under(branch, **keys)
+            why = self._read().why_nothing(chosen._conditions, chosen._branches)
+            raise UnknownKeyError(f"No keeper has {wanted}: {why}")
         shown = "; ".join(keeper.lineage for keeper in found[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004
         raise UnknownKeyError(
@@ -281,6 +284,10 @@ class ExperimentCollection(CollectionView):
             possible = False
         if not possible:
             raise NotACollectionError(f"{text!r} cannot be a path. Hint: use letters, digits and the like.")
+        if isinstance(sync_interval, bool) or not hasattr(sync_interval, "__float__"):
+            raise InvalidCallError(
+                f"sync_interval={sync_interval!r} is no number. Hint: it is in seconds, as in sync_interval=1.0."
+            )
         super().__init__(os.path.abspath(text), Options(journal, sync_interval))  # noqa: PTH100
         self.retries = retries
         with storing("the collection cannot be read", self._path):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 from programs import run, stable
 
-from rigorous_recorder import CollectionView, RecorderError, RecordKeeper
+from rigorous_recorder import CollectionView, RecorderError, RecorderWarning, RecordKeeper
 
 
 @pytest.fixture
@@ -90,6 +91,10 @@ WANTED = [
     ({"lr": lambda lr: lr < 1}, FIRST),
     ({"lr": math.isnan}, NONE),
     ({"size": [(1, 2)]}, M1 | M2),
+    ({"size": (1, 2)}, M1 | M2),
+    ({"size": (1, 3)}, NONE),
+    ({"model": {"a": "m1", "b": "m3"}.values()}, M1),
+    ({"model": {"m2": 1}.keys()}, M2),
     ({"size": [[1, 2]]}, NONE),
     ({"when": dt.date(2026, 1, 2)}, M1 | M2),
     ({"when": dt.date(2026, 1, 3)}, NONE),
@@ -270,6 +275,63 @@ def test_a_key_of_the_records_themselves_says_to_filter(study):
 def test_errors_of_a_callable_come_through(study):
     with pytest.raises(ZeroDivisionError):
         len(study.under(lr=lambda lr: 1 / 0))
+
+
+@pytest.mark.parametrize("frame", ["collection", "polars", "pandas", "lazy"])
+def test_an_error_of_a_callable_says_over_which_key_and_value(study, frame):
+    study.keepers()[0].update(lr="small")
+    ways = {
+        "collection": lambda **keys: list(study.under(**keys)),
+        "polars": lambda **keys: study.to_polars().rr.under(**keys),
+        "pandas": lambda **keys: study.to_pandas().rr.under(**keys),
+        "lazy": lambda **keys: study.scan().rr.under(**keys).collect(),
+    }
+    with pytest.raises(TypeError, match="'<' not supported") as caught:
+        ways[frame](lr=lambda lr: lr < 0.3)
+    said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert re.search(r"under\(lr=\.\.\.\), for the value 'small' of a level\. Hint: ", said)
+
+
+@pytest.mark.parametrize("make", [lambda: (m for m in ["m1"]), lambda: iter(["m1"]), lambda: map(str, ["m1"])])
+def test_what_can_be_gone_over_only_once_is_refused_at_the_call(study, make):
+    for under in (study.under, study.keepers, study.keeper, study.to_polars().rr.under, study.scan().rr.under):
+        with pytest.raises(ValueError, match=r"under\(model=\.\.\.\) was given .*only once\. Hint: model=list") as caught:
+            under(model=make())
+        assert isinstance(caught.value, RecorderError)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        ({"experiment_number": 1, "model": "m3"}, r"of those with experiment_number=1, none has model='m3'.*'m1', 'm2'\."),
+        ({"experiment_number": 3}, r"of all levels, none has experiment_number=3\. Hint: they have 1, 2\."),
+        ({"model": "m1", "lr": 7}, r"of those with model='m1', none has lr=7.*0\.1, 1\."),
+        ({"lr": 1, "flag": False}, r"of those with lr=1, none has flag=False. Hint: they have True\."),
+        ({"model": "m1", "training": None}, r".*none has training=None.* True\."),
+    ],
+)
+def test_no_keeper_says_which_key_matches_nothing_and_what_there_is(study, wanted, says):
+    for keeper in study.keepers(model="m1"):
+        keeper.update(training=True)
+    with pytest.raises(KeyError, match=r"^No keeper has .*: " + says):
+        study.keeper(**wanted)
+
+
+def test_no_keeper_in_a_branch_or_in_nothing(study, tmp_path):
+    with pytest.raises(KeyError, match=r"of those with lr=0\.1, none has model='m3'"):
+        study.under(lr=0.1).keeper(model="m3")
+    with pytest.raises(KeyError, match=r"of the branch, none has model='m3'.*'m1'\."):
+        study.keeper(study.keepers(model="m1")[0], model="m3")
+    with pytest.raises(KeyError, match=r"no such branch.*experiment_number=1,lr=0\.1.*; experiment_number=2,lr=1"):
+        study.keeper("lr=3")
+    with study.new_experiment() as experiment:
+        for number in range(9):
+            experiment.sub_record_keeper(number=number)
+    with pytest.raises(KeyError, match=r"they have 0, 1, 2, 3, 4 and 4 more\."):
+        study.keeper(number=10)
+    empty = type(study)(tmp_path / "empty")
+    with pytest.warns(RecorderWarning), pytest.raises(KeyError, match="there is no experiment yet.*Hint"):
+        empty.keeper(number=10)
 
 
 def test_an_empty_collection_has_no_unknown_keys(collection):

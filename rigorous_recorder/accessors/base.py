@@ -39,8 +39,9 @@ class Accessor(ABC, Generic[Frame, Table]):
         """The rows of a branch, in their order.
 
         Each key must match at some level of the lineage, also where a nearer level or the record overrides it. Numbers
-        compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; None means
-        that no level sets the key; a callable gets each value. The automatic keys and `rr_attempt` match their columns.
+        compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; so is a tuple,
+        which also matches its equal; None means that no level sets the key; a callable gets each value. The automatic
+        keys and `rr_attempt` match their columns.
 
         Args:
             branch: A keeper (its attempt and its lineage, and all below), or the text of a lineage.
@@ -49,6 +50,7 @@ class Accessor(ABC, Generic[Frame, Table]):
         Raises:
             KeyError: No level has a key, or the frame has no `rr_lineage`. Of a LazyFrame, the former when it is collected.
             TypeError: The branch is neither keeper nor text.
+            ValueError: The values wanted for a key can be gone over only once (a generator).
         """
         return self._under(Under(branch, keys, self._names(), self.FILTERING))
 

@@ -69,6 +69,7 @@ class Under:
     Raises:
         TypeError: The branch is neither keeper nor text.
         UnknownKeyError: A column of ours is missing.
+        InvalidCallError: The values wanted for a key can be gone over only once.
     """
 
     def __init__(
@@ -99,9 +100,9 @@ class Under:
     def _add(self, key: str, wanted: Any) -> None:
         if key == ATTEMPT_KEY or (key in AUTOMATIC and (key in self._names or key != AUTOMATIC[0])):
             need(key, self._names)
-            self._by_column.setdefault(key, []).append(demand(wanted))
+            self._by_column.setdefault(key, []).append(demand(key, wanted))
             return
-        self._demands[key] = demand(wanted)
+        self._demands[key] = demand(key, wanted)
         if not wants_none(wanted):
             self._unseen.add(key)
 

@@ -99,7 +99,13 @@ class _Mask:
         _masks[self._number] = self
 
     def __call__(self, given: Any) -> pl.Series:
-        return _meant(given if isinstance(given, pl.Series) else given[0], self._decide)
+        try:
+            return _meant(given if isinstance(given, pl.Series) else given[0], self._decide)
+        except Exception as error:
+            notes = getattr(error, "__notes__", ())
+            if notes:  # of an error in a lazy frame polars hands on the text alone
+                error.args = (" ".join([str(error), *notes]),)
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _mask, (os.getpid(), self._number)
