@@ -252,7 +252,7 @@ def record_dict(record: Any, rest: Mapping[str, Any]) -> dict[Any, Any]:
         TypeError: It is no mapping; the exception carries the rest of the record as `.record`.
     """
     if record.__class__ is dict:
-        return cast("dict[Any, Any]", record)
+        return record
     if isinstance(record, PendingRecord):
         return record.waiting()
     if is_mapping(record):
@@ -289,5 +289,5 @@ def as_dict(data: Any, rest: Mapping[str, Any]) -> dict[Any, Any]:
 
 
 def is_mapping(value: Any) -> bool:
-    """Whether `dict()` would take this as keys and values. (A class has both methods too, and is none.)"""
+    """Whether `dict()` takes this as keys and values. A class has both methods too, and is none."""
     return hasattr(value, "keys") and hasattr(value, "__getitem__") and not isinstance(value, type)

@@ -51,7 +51,9 @@ class RecorderError(Exception):
         Most records are refused for a value like a lock or a file. An executor that cannot send the error of a worker
         because of it shows "cannot pickle" in the place of our sentence.
         """
-        cls, args, *state = super().__reduce__()
+        reduced = super().__reduce__()
+        assert isinstance(reduced, tuple)  # so it is for every exception
+        cls, args, *state = reduced
         return cls, tuple(map(_portable, args)), *map(_portable_state, state)
 
 
@@ -177,21 +179,19 @@ def _can_be_sent(value: Any, seen: dict[int, Any]) -> bool:
     if cls in _ATOMS or id(value) in seen:
         return True
     seen[id(value)] = value  # also so that no other object gets this id meanwhile
-    if cls in (list, tuple, set, frozenset):
-        return all(_can_be_sent(item, seen) for item in value)
-    if cls is dict:
-        return all(_can_be_sent(part, seen) for item in value.items() for part in item)
-    if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
-        owner = getattr(value, "__self__", None)
-        if isinstance(value, BuiltinFunctionType) and owner is not None and owner.__class__ is not type(sys):
-            return _can_be_sent(owner, seen)
+    if cls in (list, tuple, set, frozenset, dict):
+        parts = value if cls is not dict else (part for item in value.items() for part in item)
+        return all(_can_be_sent(part, seen) for part in parts)
+    if isinstance(value, (type, FunctionType)) or (
+        isinstance(value, BuiltinFunctionType) and value.__self__.__class__ is type(sys)
+    ):
         return _is_importable(value, value.__qualname__)
     by_class = copyreg.dispatch_table.get(cls)
     reduced = value.__reduce_ex__(_PROTOCOL) if by_class is None else by_class(value)
     if isinstance(reduced, str):
         return _is_importable(value, reduced)
-    parts = [list(part) if place in _ITERATORS and part is not None else part for place, part in enumerate(reduced)]
-    return all(_can_be_sent(part, seen) for part in parts)
+    made = [list(part) if place in _ITERATORS and part is not None else part for place, part in enumerate(reduced)]
+    return all(_can_be_sent(part, seen) for part in made)
 
 
 _ITERATORS: Final = (3, 4)

@@ -140,9 +140,7 @@ class RecordKeeper(Flat, Node):
     def _keepers_of(self, levels: Iterable[Level]) -> tuple[RecordKeeper, ...]:
         """The keepers of levels directly below, the living ones or new ones."""
         session = self._session
-        return tuple(
-            session.keeper(one.id) or restore(session, self, one.id, one.data, one.stamps) for one in levels
-        )
+        return tuple(session.keeper(one.id) or restore(session, self, one.id, one.data, one.stamps) for one in levels)
 
     # ---- records -----------------------------------------------------------------------------------------------------
 
@@ -150,7 +148,8 @@ class RecordKeeper(Flat, Node):
         """Add many records at once: all of them, or on an error none.
 
         Args:
-            data: A frame (pandas, polars, Arrow), a dict of columns, or an iterable of dicts.
+            data: A frame (pandas, polars, Arrow), a dict of columns, or an iterable of dicts. Of a pandas frame, the index
+                levels that have a name become columns, before the others, unless a column has that name.
             **columns: Columns: arrays, Series, lists, of equal lengths; scalars, text and bytes are repeated.
 
         Raises:

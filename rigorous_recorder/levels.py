@@ -81,7 +81,7 @@ class Levels:
 
     def __iter__(self) -> Iterator[Level]:
         """All levels, parents before their children."""
-        seen: set[LevelId] = set()
+        seen: set[LevelId | None] = set()
         for level in self.by_id:
             above = self.up(level, seen)
             seen.update(above)
@@ -111,7 +111,7 @@ class Levels:
         for key in deleted:
             known.delete(key, stamp)
 
-    def up(self, level: LevelId, until: Container[LevelId] = ()) -> list[LevelId]:
+    def up(self, level: LevelId, until: Container[LevelId | None] = ()) -> list[LevelId]:
         """The ids from this level up to the topmost known one, or to before one of `until`.
 
         A circle, which only damage can make, is cut.

@@ -224,7 +224,7 @@ class AttemptView:
     def values(self, key: str, allowed: set[LevelId] | None) -> Iterator[Any]:
         """The values that a key has along the lineages of some levels, or of all."""
         yield from (data[key] for data in self.above() if key in data)
-        seen: set[LevelId] = set()
+        seen: set[LevelId | None] = set()
         for level in self.levels.by_id:
             if allowed is not None and level not in allowed:
                 continue

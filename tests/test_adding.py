@@ -1,6 +1,7 @@
 """Adding records one by one and many at once: every form that is accepted, and that a refused call stores nothing."""
 
 import array
+import datetime as dt
 from collections import OrderedDict, UserDict
 from types import MappingProxyType
 
@@ -98,6 +99,54 @@ def test_keepers_alternate(root):
 
 
 # ---- many at once ----------------------------------------------------------------------------------------------------
+
+
+def test_named_levels_of_a_pandas_index_are_columns(root):
+    frame = pd.DataFrame({"loss": [0.5, 0.25]}, index=pd.Index([7, 8], name="step"))
+    root.add_records(frame)
+    frame.index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["model", None])
+    root.add_records(frame)
+    frame.index = pd.RangeIndex(2, name="row")
+    root.add_records(frame, extra=1)
+    root.add_records(frame.rename_axis("loss"))
+    root.add_records(frame, row=["x", "y"])
+    root.add_records(pd.DataFrame({"g": ["a", "b", "a"], "v": [1, 2, 3]}).groupby("g").sum())
+    root.add_records(pd.DataFrame(index=pd.DatetimeIndex(["2026-01-02", None], name="day")))
+    day = dt.datetime(2026, 1, 2)  # noqa: DTZ001
+    expected = [
+        {"step": 7, "loss": 0.5}, {"step": 8, "loss": 0.25},
+        {"model": "a", "loss": 0.5}, {"model": "b", "loss": 0.25},
+        {"row": 0, "loss": 0.5, "extra": 1}, {"row": 1, "loss": 0.25, "extra": 1},
+        {"loss": 0.5}, {"loss": 0.25},
+        {"row": "x", "loss": 0.5}, {"row": "y", "loss": 0.25},
+        {"g": "a", "v": 4}, {"g": "b", "v": 2},
+        {"day": day}, {"day": None},
+    ]  # fmt: skip
+    assert own(root) == expected
+    assert [list(each) for each in own(root)] == [list(each) for each in expected], "keys are in order"
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.CategoricalIndex(["x", "y"], name="i"),
+        pd.Index([True, False], name="i"),
+        pd.Index(["x", None], name="i"),
+        pd.Index([0.5, float("inf")], name=3),
+        pd.DatetimeIndex(["2026-01-02", "2026-01-03"], tz="Europe/Berlin", name="i"),
+        pd.TimedeltaIndex(["1s", "2s"], name="i"),
+        pd.Index([1, 2], dtype="Int64", name="i"),
+        pd.Index(["x", "y"], dtype="string", name="i"),
+    ],
+    ids=lambda index: str(index.dtype),
+)
+def test_an_index_is_stored_as_a_column_of_its_type(root, index):
+    frame = pd.DataFrame({"v": [1, 2]}, index=index)
+    root.add_records(frame)
+    root.add_records(frame.reset_index())
+    first, second = own(root)[:2], own(root)[2:]
+    assert typed(first) == typed(second)
+
 
 FORMS = {
     "dict of lists": COLUMNS,

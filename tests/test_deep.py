@@ -25,7 +25,9 @@ def chain_of(count):
     """Levels one below the other, each with a key of its own and one that all have."""
     levels = Levels()
     for number in range(count):
-        levels.define(("w", number), ("w", number - 1) if number else None, {"k": number, f"own{number % 7}": number}, {})
+        levels.define(
+            ("w", number), ("w", number - 1) if number else None, {"k": number, f"own{number % 7}": number}, {}
+        )
     levels.by_id = Counted(levels.by_id)
     return levels
 
@@ -83,8 +85,8 @@ def test_a_circle_is_cut():
 
 
 def test_a_deep_tree_is_recorded_read_and_moved_in_little_time(collection):
-    with collection.new_experiment() as keeper:
-        top = keeper
+    with collection.new_experiment() as top:
+        keeper = top
         for number in range(600):
             keeper = keeper.sub_record_keeper(depth=number)
             keeper.add_record(n=number)

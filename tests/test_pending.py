@@ -90,7 +90,10 @@ class Broken:
 
 REFUSED = {
     "additional_info is no mapping": (lambda keeper: keeper.commit_record(additional_info=5), {}),
-    "additional_info is text": (lambda keeper: keeper.commit_record({"y": 2}, additional_info="5", z=3), {"y": 2, "z": 3}),
+    "additional_info is text": (
+        lambda keeper: keeper.commit_record({"y": 2}, additional_info="5", z=3),
+        {"y": 2, "z": 3},
+    ),
     "additional_info is a class": (lambda keeper: keeper.commit_record(additional_info=dict), {}),
     "neither is a mapping": (lambda keeper: keeper.commit_record(5, additional_info=6, z=3), {"z": 3}),
     "the record is no mapping": (lambda keeper: keeper.commit_record(5, z=3), {"z": 3}),

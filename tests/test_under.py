@@ -282,8 +282,8 @@ def test_an_error_of_a_callable_says_over_which_key_and_value(study, frame):
     study.keepers()[0].update(lr="small")
     ways = {
         "collection": lambda **keys: list(study.under(**keys)),
-        "polars": lambda **keys: study.to_polars().rr.under(**keys),
-        "pandas": lambda **keys: study.to_pandas().rr.under(**keys),
+        "polars": study.to_polars().rr.under,
+        "pandas": study.to_pandas().rr.under,
         "lazy": lambda **keys: study.scan().rr.under(**keys).collect(),
     }
     with pytest.raises(TypeError, match="'<' not supported") as caught:
@@ -295,7 +295,9 @@ def test_an_error_of_a_callable_says_over_which_key_and_value(study, frame):
 @pytest.mark.parametrize("make", [lambda: (m for m in ["m1"]), lambda: iter(["m1"]), lambda: map(str, ["m1"])])
 def test_what_can_be_gone_over_only_once_is_refused_at_the_call(study, make):
     for under in (study.under, study.keepers, study.keeper, study.to_polars().rr.under, study.scan().rr.under):
-        with pytest.raises(ValueError, match=r"under\(model=\.\.\.\) was given .*only once\. Hint: model=list") as caught:
+        with pytest.raises(
+            ValueError, match=r"under\(model=\.\.\.\) was given .*only once\. Hint: model=list"
+        ) as caught:
             under(model=make())
         assert isinstance(caught.value, RecorderError)
 
@@ -303,7 +305,10 @@ def test_what_can_be_gone_over_only_once_is_refused_at_the_call(study, make):
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        ({"experiment_number": 1, "model": "m3"}, r"of those with experiment_number=1, none has model='m3'.*'m1', 'm2'\."),
+        (
+            {"experiment_number": 1, "model": "m3"},
+            r"of those with experiment_number=1, none has model='m3'.*'m1', 'm2'\.",
+        ),
         ({"experiment_number": 3}, r"of all levels, none has experiment_number=3\. Hint: they have 1, 2\."),
         ({"model": "m1", "lr": 7}, r"of those with model='m1', none has lr=7.*0\.1, 1\."),
         ({"lr": 1, "flag": False}, r"of those with lr=1, none has flag=False. Hint: they have True\."),
@@ -330,7 +335,7 @@ def test_no_keeper_in_a_branch_or_in_nothing(study, tmp_path):
     with pytest.raises(KeyError, match=r"they have 0, 1, 2, 3, 4 and 4 more\."):
         study.keeper(number=10)
     empty = type(study)(tmp_path / "empty")
-    with pytest.warns(RecorderWarning), pytest.raises(KeyError, match="there is no experiment yet.*Hint"):
+    with pytest.warns(RecorderWarning), pytest.raises(KeyError, match=r"there is no experiment yet.*Hint"):
         empty.keeper(number=10)
 
 

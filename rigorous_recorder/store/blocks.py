@@ -134,10 +134,19 @@ def _columns_of(data: Any) -> tuple[int | None, list[tuple[Any, Any]] | None]:
     if polars is not None and isinstance(data, polars.DataFrame):
         return data.height, [(column.name, column) for column in data.get_columns()]
     if pandas is not None and isinstance(data, pandas.DataFrame):
-        return len(data), list(data.items())
+        return len(data), [*_named_index(data), *data.items()]
     if hasattr(data, "column_names") and hasattr(data, "num_rows"):  # an Arrow table or record batch
         return data.num_rows, [(name, data.column(place)) for place, name in enumerate(data.column_names)]
     return None, None
+
+
+def _named_index(frame: Any) -> list[tuple[Any, Any]]:
+    """The levels of a pandas frame's index that have names: who names an index means its values (`groupby`, `set_index`)."""
+    return [
+        (name, frame.index.get_level_values(place))
+        for place, name in enumerate(frame.index.names)
+        if name is not None and name not in frame.columns
+    ]
 
 
 def _named(columns: list[tuple[Any, Any]]) -> dict[str, Any]:
