@@ -269,7 +269,8 @@ class RecordKeeper(Flat, Node):
 
         Raises:
             FileNotFoundError: There is no such file.
-            FormatError: It is no such file, or damaged.
+            FormatError: It is no such file, a folder, or damaged.
+            StoreError: It cannot be read.
         """
         from .saved import load
 

@@ -7,7 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Branch, Condition, pick, under_text, wants_none
-from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, warn
+from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, storing, warn
 from .levels import AUTOMATIC, ROOT, LevelEntry, LevelId, Levels, unpack_edit, unpack_level
 from .lineage import level_text, lineage_text
 from .record import Record, Records, merge_columns, merge_records
@@ -88,7 +88,15 @@ class UnitPart:
         return len(self._positions) if self._positions is not None else len(self.positions(self.source()))
 
     def chunks(self, start: int, stop: int) -> Iterator[Iterator[Record]]:
-        """The allowed rows from `start` to before `stop`, merged with what they inherit, some thousand at a time."""
+        """The allowed rows from `start` to before `stop`, merged with what they inherit, some thousand at a time.
+
+        Raises:
+            StoreError: The unit's file cannot be read any more.
+        """
+        with storing("the records cannot be read", self._place.path if self._place is not None else "in memory"):
+            yield from self._chunks(start, stop)
+
+    def _chunks(self, start: int, stop: int) -> Iterator[Iterator[Record]]:
         source = _recent.get(self)
         if source is None:
             source = self.source()

@@ -10,7 +10,7 @@ import struct
 import zlib
 from typing import Final
 
-from .errors import FormatError, InvalidCallError, StoreError
+from .errors import FormatError, InvalidCallError, StoreError, hint_for
 from .keeper import RecordKeeper, restore
 from .reading import read_memory
 from .session import Session
@@ -58,9 +58,22 @@ def load(path: str) -> RecordKeeper:
 
     Raises:
         FileNotFoundError: There is no such file.
-        FormatError: It is another file, or damaged.
+        FormatError: It is another file, a folder, or damaged.
+        StoreError: It cannot be read.
     """
-    units = _units(path, files.read_all(path))
+    try:
+        data = files.read_all(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if files.is_folder(path):
+            raise FormatError(
+                f"{path} is a folder, and a saved tree is a file. Hint: ExperimentCollection({path!r}) opens a collection."
+            ) from error
+        raise StoreError(
+            error.errno, f"the tree cannot be read: {error.strerror}. Hint: {hint_for(error.errno)}", path
+        ) from error
+    units = _units(path, data)
     try:
         attempt = read_memory(units).attempts[0]
     except ValueError as error:

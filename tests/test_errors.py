@@ -4,7 +4,10 @@ import copy
 import datetime as dt
 import decimal
 import inspect
+import os
 import pickle
+import re
+import shutil
 import threading
 import uuid
 from collections import OrderedDict, namedtuple
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import ELSEWHERE, run_killed, wait_until_sealed
 
 from rigorous_recorder import ExperimentCollection, RecorderError, RecordKeeper, errors
 
@@ -131,3 +135,84 @@ def test_an_executor_shows_our_error(tmp_path, start):
     assert caught.value.key == "lock"
     assert caught.value.record["step"] == 1
     assert caught.value.record["lock"].startswith("<unlocked _thread.lock object")
+
+
+# ---- sentences -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [3, "text", [1], dict], ids=repr)
+def test_level_data_that_is_no_mapping_is_not_called_a_record(tmp_path, given):
+    collection = ExperimentCollection(tmp_path / "study")
+    keeper = RecordKeeper()
+    ways = (RecordKeeper, keeper.sub_record_keeper, keeper.update, collection.new_experiment, collection.add_notes)
+    for way in ways:
+        with pytest.raises(TypeError, match=r"^The data of a level is keys and their values.*Hint: ") as caught:
+            way(given)
+        assert isinstance(caught.value, RecorderError)
+        assert "record" not in str(caught.value)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_key_with_a_lone_surrogate_is_said_to_be_one():
+    keeper = RecordKeeper()
+    ways = (
+        lambda: keeper.add_record({"a\ud800": 1}),
+        lambda: keeper.add_records({"a\ud800": [1]}),
+        lambda: keeper.add_records([{"a\ud800": 1}]),
+        lambda: keeper.update({"a\ud800": 1}),
+    )
+    for way in ways:
+        with pytest.raises(TypeError, match=r"^The key 'a\\ud800' holds a lone surrogate, .*Hint: "):
+            way()
+    keeper.add_record({"a\ud800".encode("utf-8", "replace").decode(): 1})  # as the hint says
+    assert list(keeper) == [{"a?": 1}]
+
+
+def test_a_folder_is_no_saved_tree(tmp_path):
+    with pytest.raises(errors.FormatError, match=r"is a folder.*Hint: ExperimentCollection\("):
+        RecordKeeper.load_from(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        RecordKeeper.load_from(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("wrong", ["1", None, [1], True, float("nan"), 0, -1, 4000])
+def test_a_sync_interval_that_is_none_is_refused_in_our_words(tmp_path, wrong):
+    with pytest.raises(errors.InvalidCallError, match=f"^sync_interval={re.escape(repr(wrong))} is no number"):
+        ExperimentCollection(tmp_path / "study", sync_interval=wrong)
+    for right in (1, 0.5, np.float32(0.5), np.int64(2)):
+        ExperimentCollection(tmp_path / "study", sync_interval=right)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_reading_on_when_the_folder_was_removed(tmp_path, sealed):
+    collection = ExperimentCollection(tmp_path / "study")
+    with collection.new_experiment() as experiment:
+        experiment.add_records(n=np.random.default_rng(0).random(200_000))
+    if sealed:
+        wait_until_sealed()
+    records = collection.records
+    shutil.rmtree(collection.path)
+    ways = (
+        list,
+        lambda each: each[5],
+        lambda each: each[-1],
+        lambda each: next(reversed(each)),
+        lambda each: each[3:5][0],
+    )
+    for read in ways:
+        with pytest.raises(RecorderError, match=r"(moved or removed|moved or cleaned up)"):
+            read(records)
+
+
+def test_what_no_checksum_vouches_for_is_told_without_guessing_why(tmp_path):
+    code = f"{ELSEWHERE}\nimport sys\nfrom rigorous_recorder import ExperimentCollection\n"
+    code += "experiment = ExperimentCollection(sys.argv[1], sync_interval=3600).new_experiment()\n"
+    code += "for n in range(5): experiment.add_record(n=n)"
+    run_killed(code, tmp_path / "study")
+    for log in (tmp_path / "study").rglob("*.log"):
+        os.utime(log, (0, 0))  # the last sign of life of its writer
+    says = (
+        "entries were added after the last checksum, by a process of another boot or host that is gone.*if that machine"
+    )
+    with pytest.warns(errors.DamageWarning, match=says):
+        assert len(ExperimentCollection(tmp_path / "study")) == 5

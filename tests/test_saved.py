@@ -94,7 +94,7 @@ def test_what_cannot_be_saved_or_loaded(tmp_path):
         root.save_to(tmp_path / "study")
     with pytest.raises(FileNotFoundError):
         RecordKeeper.load_from(tmp_path / "tree")
-    with pytest.raises(OSError, match="study"):
+    with pytest.raises(ValueError, match=r"study is a folder.*Hint: ExperimentCollection"):
         RecordKeeper.load_from(tmp_path / "study")
     (tmp_path / "other").write_bytes(b"PK\x03\x04 a zip file")
     (tmp_path / "nothing").write_bytes(b"")
