@@ -31,7 +31,10 @@ KEEP: Final = 1 << 20
 
 
 CHUNK: Final = 8192
-"""Rows that an iteration reads at a time."""
+"""Rows that an iteration reads at a time, or fewer of many columns: so many that they have about `CELLS` values."""
+CELLS: Final = 1 << 21
+FEWEST: Final = 64
+"""Rows that an iteration reads at a time of however many columns."""
 SHOWN: Final = 5
 """Values that an error shows."""
 FEW: Final = 64
@@ -106,8 +109,9 @@ class UnitPart:
                 _recent.clear()
                 _recent[self] = source
         levels = source.levels()
-        for low in range(start, stop, CHUNK):
-            yield self._chunk(source, levels, low, min(low + CHUNK, stop))
+        step = min(CHUNK, max(FEWEST, CELLS // max(source.width, 1)))
+        for low in range(start, stop, step):
+            yield self._chunk(source, levels, low, min(low + step, stop))
 
     def _chunk(self, source: UnitSource, levels: Sequence[int], start: int, stop: int) -> Iterator[Record]:
         whole = self._allowed is None

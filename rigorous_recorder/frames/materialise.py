@@ -199,7 +199,7 @@ def _read(parts: list[Part], names: list[str], where: pl.Expr | None) -> list[pl
     sources = [part.source for part in parts]
     packs = [source.path for source in sources if isinstance(source, PackSource)]
     if not packs:
-        return [source.frame().select(names).head(part.rows) for source, part in zip(sources, parts, strict=True)]
+        return [source.frame(names).head(part.rows) for source, part in zip(sources, parts, strict=True)]
     if where is not None and all(source.rows == part.rows for source, part in zip(sources, parts, strict=True)):
         return [read_frames([path], names, where) for path in packs]
     frame = read_frames(packs, names)

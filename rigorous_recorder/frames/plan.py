@@ -141,7 +141,7 @@ class Part:
 
     def typed(self, key: str) -> Typed:
         """The type of a key's column in this unit."""
-        return Typed(self.types[key], lambda: bounds_of(self.source.frame()[column_name(key)]))
+        return Typed(self.types[key], lambda: bounds_of(self.source.frame([column_name(key)]).to_series()))
 
     def looked_up(self, locals_: NDArray[Any]) -> NDArray[Any]:
         """The rows in the table of levels of local level numbers; -1 where one does not belong into the frame."""
@@ -265,12 +265,18 @@ def _part(unit: UnitView, rows: Mapping[LevelId | None, int], *, grows: bool) ->
     if (
         source.rows > unit.rows
     ):  # a log that grew since the levels were read: a key of its new rows alone does not count
-        frame = source.frame().head(unit.rows)
-        schema = {name: dtype for name, dtype in schema.items() if frame[name].null_count() < unit.rows}
+        schema = _filled(source, schema, unit.rows)
     levels = {local: rows[level] for local, level in unit.locals.items()}
     exact = frozenset(name.removeprefix(EXACT) for name in schema if name.startswith(EXACT))
     types = {key: dtype for name, dtype in schema.items() if (key := column_key(name)) is not None}
     return Part(source, unit.place, grows, unit.rows, levels, rows[None], True, types, exact)
+
+
+def _filled(source: UnitSource, schema: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """The columns that have values in the first rows, and their types; of a log column by column, since it may be wide."""
+    whole = None if isinstance(source, LogSource) else source.frame()
+    columns = ((source.frame([name]) if whole is None else whole)[name].head(rows) for name in schema)
+    return {column.name: column.dtype for column in columns if column.null_count() < rows}
 
 
 def _opened(unit: UnitView) -> tuple[UnitSource, dict[str, Any], list[Finding]] | None:

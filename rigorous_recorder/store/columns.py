@@ -7,6 +7,7 @@ one. Null in both means that the record lacks the key.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from .text import text_form
 from .walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -57,26 +58,83 @@ class Decoded:
     Attributes:
         header, events, rows, findings, unverified: As of `replay.Replay`.
         levels: The local level number of each row (uint32).
-        frame: Its rows as columns.
+        wide: Whether there are so many keys that columns of them would be nearly all empty cells.
     """
 
-    __slots__ = ("events", "findings", "frame", "header", "levels", "rows", "unverified")
-
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | memoryview, *, refuse_wide: bool = False) -> None:
         """Decode the unit in `data`.
+
+        Args:
+            data: Of the unit's log.
+            refuse_wide: Whether to stop as soon as it turns out to be wide.
 
         Raises:
             ValueError: The header is damaged, so nothing can be read.
+            TooWideError: It is wide, and that is to be refused.
         """
         walk = Walk(data)
-        gathered = Gathered(walk)
+        gathered = Gathered(walk, refuse_wide=refuse_wide)
         self.header: Header = walk.header
         self.events: list[Event] = walk.events
         self.rows: int = walk.rows
         self.unverified: int = walk.unverified
         self.findings: list[Finding] = [*walk.findings, *gathered.findings]
         self.levels: NDArray[Any] = gathered.levels
-        self.frame = _frame(gathered)
+        self.wide = gathered.wide
+        self._columns = gathered.columns
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """The rows as columns: `rr_level`, its keys in order of first appearance, then the companions."""
+        companions = []
+        columns = [self._level()]
+        for key, kinds in self._columns.items():
+            column, exact = _Column(kinds, self.rows).built()
+            columns.append(column.alias(column_name(key)))
+            if exact is not None:
+                companions.append(exact.alias(EXACT + key))
+        return pl.DataFrame(columns + companions)
+
+    def select(self, names: Sequence[str]) -> pl.DataFrame:
+        """Some columns of the frame. Of a wide unit, the others are not made."""
+        if not self.wide:
+            return self.frame.select(names)
+        made: dict[str, pl.Series] = {LEVEL: self._level()}
+        for name in names:
+            key = name.removeprefix(EXACT) if name.startswith(EXACT) else column_key(name)
+            if key is not None and name not in made:
+                column, exact = _Column(self._columns[key], self.rows).built()
+                made[column_name(key)] = column.alias(column_name(key))
+                if exact is not None:
+                    made[EXACT + key] = exact.alias(EXACT + key)
+        return pl.DataFrame([made[name] for name in names])
+
+    def schema(self) -> dict[str, Any]:
+        """The columns of the frame and their types. Of a wide unit, from its values alone, without the empty cells."""
+        if not self.wide:
+            return dict(self.frame.schema)
+        schema: dict[str, Any] = {LEVEL: pl.UInt32()}
+        companions: dict[str, Any] = {}
+        for key, kinds in self._columns.items():
+            column, exact = _Column(*_without_gaps(kinds)).built()
+            schema[column_name(key)] = column.dtype
+            if exact is not None:
+                companions[EXACT + key] = exact.dtype
+        return schema | companions
+
+    def _level(self) -> pl.Series:
+        return pl.Series(LEVEL, self.levels, dtype=pl.UInt32)
+
+
+def _without_gaps(kinds: dict[str, list[Piece]]) -> tuple[dict[str, list[Piece]], int]:
+    """The same values, in as many rows as there are of them."""
+    rows = 0
+    moved: dict[str, list[Piece]] = {}
+    for kind, pieces in kinds.items():
+        for piece in pieces:
+            moved.setdefault(kind, []).append(Piece(kind, rows, piece.count, piece.values))
+            rows += piece.count
+    return moved, rows
 
 
 def unit_frame(unit: bytes | memoryview | Replay) -> pl.DataFrame:
@@ -86,17 +144,6 @@ def unit_frame(unit: bytes | memoryview | Replay) -> pl.DataFrame:
         ValueError: The unit's header is damaged.
     """
     return Decoded(unit if isinstance(unit, (bytes, memoryview)) else unit.data).frame
-
-
-def _frame(gathered: Gathered) -> pl.DataFrame:
-    columns = [pl.Series(LEVEL, gathered.levels, dtype=pl.UInt32)]
-    companions = []
-    for key, kinds in gathered.columns.items():
-        column, exact = _Column(kinds, gathered.rows).built()
-        columns.append(column.alias(column_name(key)))
-        if exact is not None:
-            companions.append(exact.alias(EXACT + key))
-    return pl.DataFrame(columns + companions)
 
 
 def column_of(values: list[Any], places: NDArray[Any] | None, rows: int) -> pl.Series:
@@ -119,7 +166,7 @@ class _Column:
     __slots__ = ("exact_rows", "exact_values", "kinds", "rows")
 
     def __init__(self, kinds: dict[str, list[Piece]], rows: int) -> None:
-        self.kinds = kinds
+        self.kinds = dict(kinds)
         self.rows = rows
         self.exact_rows: list[NDArray[Any]] = []
         self.exact_values: list[bytes] = []
@@ -339,13 +386,33 @@ def frame_columns(frame: pl.DataFrame) -> tuple[list[str], list[list[Any]]] | No
 
 def _frame_records(frame: pl.DataFrame) -> list[dict[str, Any]]:
     named = [(key, frame[name]) for name in frame.columns if (key := column_key(name)) is not None]
+    companions = {name for name in frame.columns if name.startswith(EXACT)}
+    if 2 * sum(column.null_count() for _, column in named) > frame.height * len(named):
+        return _sparse_records(frame, named, companions)
     records = _zipped([key for key, _ in named], [python_list(column) for _, column in named], frame.height)
     for key, column in named:
-        exact = frame[EXACT + key] if EXACT + key in frame.columns else None
+        exact = frame[EXACT + key] if EXACT + key in companions else None
         if column.null_count():
             absent = column.is_null() if exact is None else column.is_null() & exact.is_null()
             for place in absent.arg_true().to_list():
                 del records[place][key]
+        if exact is not None:
+            places = exact.is_not_null().arg_true()
+            for place, encoded in zip(places.to_list(), exact.gather(places).to_list(), strict=True):
+                records[place][key] = v.decode_exact(encoded)
+    return records
+
+
+def _sparse_records(
+    frame: pl.DataFrame, named: list[tuple[str, pl.Series]], companions: set[str]
+) -> list[dict[str, Any]]:
+    """The same where most cells are empty: value by value, since a dict of all keys for each row may not fit anywhere."""
+    records: list[dict[str, Any]] = [{} for _ in range(frame.height)]
+    for key, column in named:
+        exact = frame[EXACT + key] if EXACT + key in companions else None
+        present = column.is_not_null()
+        for place, value in zip(present.arg_true().to_list(), python_list(column.filter(present)), strict=True):
+            records[place][key] = value
         if exact is not None:
             places = exact.is_not_null().arg_true()
             for place, encoded in zip(places.to_list(), exact.gather(places).to_list(), strict=True):

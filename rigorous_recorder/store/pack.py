@@ -17,6 +17,7 @@ from rigorous_recorder.errors import FormatError
 
 from . import files, layout
 from .columns import Decoded
+from .gather import TooWideError
 from .packmeta import KEY, PackMeta, kept_events, load_meta, pack_meta, stamp
 from .unit import BLOCK_HEAD, PAGE
 
@@ -40,14 +41,23 @@ ABORTS: Final = tuple(int(part) for part in pl.__version__.split(".")[:2]) < (2,
 def seal(path: str) -> str | None:
     """Seal the log at a path into a pack beside it, and remove the log.
 
+    Returns:
+        The path of the pack, or None when the log stays; see `seal_or_why`.
+    """
+    return seal_or_why(path)[0]
+
+
+def seal_or_why(path: str) -> tuple[str | None, str]:
+    """Seal the log at a path into a pack beside it, and remove the log, or say why it stays, which is a normal state.
+
     May be killed at any point and called again. A log that is damaged, or that holds what no checksum vouches for, is
-    left as it is.
+    left as it is; so is one with so many distinct keys that its columns would be nearly all empty.
 
     Args:
         path: Of a unit's log whose writer has retired it or is dead.
 
     Returns:
-        The path of the pack, or None when the log stays.
+        The path of the pack, or None and the reason.
 
     Raises:
         FormatError: The path names no log, or its content is not that unit, or what was written does not read back.
@@ -60,21 +70,25 @@ def seal(path: str) -> str | None:
         raise FormatError(f"{name!r} is not the name of a unit's log.")
     data = files.read_all(path)
     try:
-        decoded = Decoded(data)
+        decoded = Decoded(data, refuse_wide=True)
+    except TooWideError:
+        return None, "too wide: a table of its keys would be nearly all empty"
     except ValueError:
-        return None
-    if decoded.findings or decoded.unverified or layout.newer(decoded.header.version, decoded.header.features):
-        return None
+        return None, "damaged"
+    if decoded.findings or decoded.unverified:
+        return None, "damaged or not verified"
+    if layout.newer(decoded.header.version, decoded.header.features):
+        return None, "of a newer version"
     if (decoded.header.writer, decoded.header.n) != (unit.writer, unit.n):
         raise FormatError(f"The log {path} holds another unit than its name says.")
     log_crc = zlib.crc32(data)
     pack = _existing(folder, decoded, len(data), log_crc) or _write(folder, decoded, len(data), log_crc)
     files.sync_folder(folder)
     if _grew(path, data, decoded.header):  # somebody still writes: the log is more than the pack
-        return None
+        return None, "still written to"
     files.remove(path)
     files.sync_folder(folder)
-    return pack
+    return pack, ""
 
 
 def _grew(path: str, data: bytes, header: Header) -> bool:

@@ -55,13 +55,14 @@ def _sealed(path: str) -> str:
     if unit is None or unit.sealed:
         return f"kept {path} not the name of a log"
     try:
-        from .pack import seal
+        from .pack import seal_or_why
 
-        return f"ok {path}" if seal(path) is not None else f"kept {path} damaged, not verified, or still written to"
+        pack, why = seal_or_why(path)
     except FileNotFoundError:
         return f"kept {path} not there"
     except Exception as error:  # noqa: BLE001  (whatever it is, the log stays and the next one gets its turn)
         return f"kept {path} {type(error).__name__}: {error}".replace("\n", " ")
+    return f"ok {path}" if pack is not None else f"kept {path} {why}"
 
 
 def _answer(line: str) -> None:

@@ -65,8 +65,12 @@ class UnitSource(Protocol):
     def columns(self, start: int, stop: int) -> tuple[list[str], list[list[Any]]] | None:
         """Own keys and their values as lists for the rows [start, stop), where that is faster than `records`."""
 
-    def frame(self) -> pl.DataFrame:
-        """The rows as columns; see `columns.unit_frame`."""
+    @property
+    def width(self) -> int:
+        """How many columns are in memory, from which records are made; 0 where each record is read by itself."""
+
+    def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows as columns, all or some; see `columns.unit_frame`."""
 
     def schema(self) -> dict[str, Any]:
         """The columns of `frame` and their polars types, without reading the rows where that is possible."""
@@ -88,6 +92,8 @@ class LogSource:
         self.data = data
         self.header = u.unpack_header(data[: u.PAGE])
         self._decoded: Decoded | None = None
+        self._wide = False
+        self._last_block: tuple[int, list[dict[str, Any]]] = (-1, [])
         self._found: dict[int, Finding] = {}
 
     @cached_property
@@ -142,30 +148,45 @@ class LogSource:
         return records
 
     def loaded(self) -> LogSource:
-        """The same unit, decoded into columns if it is large."""
-        if len(self.data) >= LARGE:
-            self.frame()
+        """The same unit, decoded into columns if it is large and these would not be nearly all empty."""
+        if len(self.data) >= LARGE and self._decoded is None and not self._wide:
+            from .columns import Decoded
+            from .gather import TooWideError
+
+            try:
+                self._decoded = Decoded(self.data, refuse_wide=True)
+            except TooWideError:
+                self._wide = True
         return self
+
+    @property
+    def width(self) -> int:
+        """How many columns there are once the unit was decoded into columns."""
+        return 0 if self._decoded is None or self._decoded.wide else self._decoded.frame.width
 
     def columns(self, start: int, stop: int) -> tuple[list[str], list[list[Any]]] | None:
         """Own keys and values as lists, once the unit was decoded into columns."""
-        if self._decoded is None:
+        if self._decoded is None or self._decoded.wide:
             return None
         from .columns import frame_columns
 
         return frame_columns(self._decoded.frame.slice(start, stop - start))
 
-    def frame(self) -> pl.DataFrame:
-        """The rows as columns; see `columns.unit_frame`."""
+    def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows as columns, all or some; see `columns.unit_frame`."""
+        decoded = self._decode()
+        return decoded.frame if columns is None else decoded.select(columns)
+
+    def schema(self) -> dict[str, Any]:
+        """The columns of `frame` and their polars types."""
+        return self._decode().schema()
+
+    def _decode(self) -> Decoded:
         if self._decoded is None:
             from .columns import Decoded
 
             self._decoded = Decoded(self.data)
-        return self._decoded.frame
-
-    def schema(self) -> dict[str, Any]:
-        """The columns of `frame` and their polars types."""
-        return dict(self.frame().schema)
+        return self._decoded
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[Event | None, int, int]]:
         """The rows [start, stop) as ranges of single records, and with the event that holds them, of rows of blocks."""
@@ -203,11 +224,16 @@ class LogSource:
         return records
 
     def _block(self, event: Event) -> list[dict[str, Any]]:
+        if self._last_block[0] == event.row:
+            return self._last_block[1]
         try:
-            return block_records(event)
+            records = block_records(event)
         except UNDECODABLE as error:
             self._found[-1 - event.row] = undecodable_block(event, error)
             return [{} for _ in range(block_rows(event))]
+        if self._wide:  # it is read some rows at a time
+            self._last_block = event.row, records
+        return records
 
 
 class PackSource:
@@ -278,17 +304,24 @@ class PackSource:
             read_rows(self.path, start, stop) if self._frame is None else self._frame.slice(start, stop - start)
         )
 
-    def frame(self) -> pl.DataFrame:
-        """The rows as columns; see `columns.unit_frame`.
+    @property
+    def width(self) -> int:
+        """How many columns are in memory."""
+        return 0 if self._frame is None else self._frame.width
+
+    def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows as columns, all, which stay in memory, or some; see `columns.unit_frame`.
 
         Raises:
             FormatError: The pack is damaged.
         """
         from .pack import read_frame
 
+        if self._frame is None and columns is not None:
+            return read_frame(self.path, columns)
         if self._frame is None:
             self._frame = read_frame(self.path)
-        return self._frame
+        return self._frame if columns is None else self._frame.select(columns)
 
     def schema(self) -> dict[str, Any]:
         """The columns of `frame` and their polars types, by the footer.
