@@ -179,7 +179,7 @@ class Experiment(RecordKeeper):
         state, text = _outcome(error)
         left = [*session.dropped, *(pending.waiting() for pending in session.left_pending())]
         why = f"experiment {self.number} is closed. Hint: collection.resume_experiment({self.number}) reopens it"
-        with storing(f"experiment {self.number} could not be closed well, but its records are there", session.path):
+        with storing(f"experiment {self.number} could not be closed well", session.path):
             try:
                 if os.getpid() == session.pid:
                     session.end(state, text)
@@ -398,9 +398,15 @@ class Experiments(Sequence[Experiment]):
 @atexit.register
 def _never_closed() -> None:
     """Fail what is still open when the interpreter exits. Runs before the sessions are closed, being registered later."""
+    failures = []
     for experiment in list(open_experiments.values()):
         if experiment._session.pid == os.getpid():
-            experiment._finish("never closed")
+            try:
+                experiment._finish("never closed")
+            except OSError as error:  # the others still have to be ended
+                failures.append(str(error))
+    if failures:
+        warn(f"At the end of the program: {'; '.join(failures)}")
 
 
 def _after_fork_in_child() -> None:

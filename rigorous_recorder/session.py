@@ -195,8 +195,12 @@ class Session:
         """Take no more records: close the journal and have it sealed if it is large. A second call changes nothing."""
         if self.closed:
             return
-        self.closed = why
-        self._close_journal(self.journal, why)
+        try:
+            self._close_journal(self.journal, why)
+        except OSError:
+            self.closed = why
+            raise
+        self.closed = why  # not before: what a KeyboardInterrupt left undone, a second call does
 
     def _close_journal(self, journal: Journal, why: str) -> None:
         background.unwatch(journal)
@@ -245,11 +249,17 @@ def _size(path: str) -> int:
 @atexit.register
 def _at_exit() -> None:
     """Close what is open when the interpreter exits. Experiments were ended before (see `experiment.py`)."""
+    failures = []
     for session in list(sessions.values()):
-        if session.pid == os.getpid() or session.journal.path:
-            session.close("the program ends")
-        session.close_editor()
+        try:
+            if session.pid == os.getpid() or session.journal.path:
+                session.close("the program ends")
+            session.close_editor()
+        except OSError as error:  # the others still have to be closed
+            failures.append(f"{session.folder}: {error}")
     background.helper.finish(EXIT_WAIT)
+    if failures:
+        warn(f"At the end of the program something could not be closed well: {'; '.join(failures)}")
 
 
 _workers: Final[set[int]] = set()

@@ -20,6 +20,7 @@ that the section makes none.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import sys
@@ -576,6 +577,8 @@ class Journal(Cursor):
                 files.sync_data(unit.descriptor)
         if current >= 0:
             files.sync_data(current)
+            if files.removed(current):
+                raise OSError(errno.ENOENT, "the file was removed")
         if folder_dirty:
             files.sync_folder(self.folder)
         self._synced = synced
@@ -589,8 +592,13 @@ class Journal(Cursor):
     def _unsafe(self, error: OSError) -> StoreError:
         return StoreError(
             error.errno,
-            f"the disk failed to confirm what was recorded: {error.strerror or error}. It is safe from a crash of this "
-            "program, not from one of the machine. Hint: check the disk, and copy the collection elsewhere",
+            f"the disk failed to confirm what was recorded: {error.strerror or error}. "
+            + (
+                "Hint: was the folder moved or removed?"
+                if error.errno == errno.ENOENT
+                else "It is safe from a crash of this program, not from one of the machine. "
+                "Hint: check the disk, and copy the collection elsewhere"
+            ),
             self.folder,
         )
 
@@ -611,26 +619,31 @@ class Journal(Cursor):
     def close(self, why: str) -> None:
         """Refuse further entries, giving `why`; cut the file to what is used. A second call changes nothing.
 
+        After a KeyboardInterrupt a second call goes on where the first one was.
+
         Raises:
             OSError: The disk refused; the journal is closed all the same.
         """
         with LOCK:
-            if self.closed:
-                return
             self.limit = 0
-            self.closed = why
-        if self.folder is None:
-            self._let_go()
-            return
+            self.closed = self.closed or why
+            if self.map is None and self._descriptor < 0:
+                return
+        finished = True
         try:
             used = self._let_go()
-            if used:
-                files.truncate(self._descriptor, used)
+            if self.folder is not None:
+                if used:
+                    files.truncate(self._descriptor, used)
                 self.sync()
+        except KeyboardInterrupt:
+            finished = False
+            raise
         finally:
-            descriptor, self._descriptor = self._descriptor, -1
-            if descriptor >= 0:
-                self._close_descriptor(descriptor)
+            if finished:
+                descriptor, self._descriptor = self._descriptor, -1
+                if descriptor >= 0:
+                    self._close_descriptor(descriptor)
 
     def _let_go(self) -> int:
         """Let go of the memory of the last unit, so that nothing is added any more. Gives the bytes used, 0 for no unit."""
