@@ -82,7 +82,7 @@ class Experiment(RecordKeeper):
         session = Session(path, view.place, options)
         session.notes = view.notes
         experiment = cls._of(session, data, stamps)
-        return experiment._start(view.place.claim.number, view.begins[-1].failures, view.course.info)
+        return experiment._start(view.place.claim.number, view.begins[-1].failures, view.course.info, _run(view) + 1)
 
     @classmethod
     def _of(cls, session: Session, data: dict[str, Any], stamps: dict[str, Any]) -> Experiment:
@@ -98,13 +98,13 @@ class Experiment(RecordKeeper):
         """The experiment in a process that did not begin it, and to which one of its keepers was handed."""
         return cls._of(session, dict(data), dict(stamps))
 
-    def _start(self, number: int, failures: int, info: Mapping[str, Any] | None = None) -> Experiment:
+    def _start(self, number: int, failures: int, info: Mapping[str, Any] | None = None, run: int = 1) -> Experiment:
         assert self._session.place is not None
         self._began = {"experiment_number": number, "error_number": 0}
         try:
             open_experiments[self._session.place.id] = self
             with storing("the experiment cannot be begun", self._session.path):
-                start = self._session.begin(number, failures, dict(self._data if info is None else info))
+                start = self._session.begin(number, failures, dict(self._data if info is None else info), run)
             self._began["experiment_start_time"] = start
             self._define()
         except BaseException as error:
@@ -170,7 +170,8 @@ class Experiment(RecordKeeper):
         if live is not None:
             live.close(error)
         else:
-            self._session.end(*_outcome(error))
+            runs = [_run(attempt) for attempt in self._view().attempts]
+            self._session.end(*_outcome(error), max(runs, default=0))
         self._facts = None
 
     def _finish(self, error: BaseException | str | None) -> None:
@@ -277,6 +278,11 @@ class Experiment(RecordKeeper):
         return f"<Experiment {self.number} {self.state}, {self.n_records} records, {self.info}>"
 
 
+def _run(view: AttemptView) -> int:
+    """The number of the latest begin of an attempt."""
+    return max((begin.run for begin in view.begins), default=0)
+
+
 def _outcome(error: BaseException | str | None) -> tuple[str, str | None]:
     """State and text of how something ended."""
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
@@ -307,7 +313,8 @@ def stored(view: AttemptView, path: str, options: Options) -> Experiment:
     experiment._journal = session.journal
     experiment._parent = None
     experiment._level = view.root
-    experiment._data = dict(root.data) if root else {}
+    begun = {} if view.course is None else view.course.info
+    experiment._data = dict(begun if root is None else root.data)
     experiment._stamps = dict(root.stamps) if root else {}
     experiment._pendings = None
     experiment._defined = experiment.token = None

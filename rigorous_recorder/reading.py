@@ -165,7 +165,7 @@ class AttemptView:
         self.automatic: dict[str, Any] = {}
         self.begins: list[Begin] = []
         self.ends: list[End] = []
-        self.heartbeats: dict[str, float] = {}
+        self.signs = attempts.Signs({}, {})
         self._inherited: dict[LevelId | None, tuple[dict[str, Any], tuple[str, ...]]] = {}
 
     @property
@@ -205,7 +205,7 @@ class AttemptView:
     def settle(self, now: float) -> None:
         """Find out the course from the begins and ends that were read."""
         if self.begins:
-            self.course = attempts.course(self.begins, self.ends, self.heartbeats, now, attempts.SILENCE)
+            self.course = attempts.course(self.begins, self.ends, self.signs, now, attempts.SILENCE)
             assert self.place is not None  # only attempts on disk have begins
             self.automatic = self.course.automatic(self.place.claim.number)
         elif self.place is not None:
@@ -331,9 +331,7 @@ def _read_units(view: View, attempt: AttemptView, places: Iterable[UnitPlace]) -
         _note_damage(view, place, source)
     _note_gaps(view, [place for place, _ in units])
     for place, source in units:
-        writer = source.header.writer
-        seen = attempts.heartbeat(place, source.header)
-        attempt.heartbeats[writer] = max(attempt.heartbeats.get(writer, 0.0), seen)
+        attempt.signs.note(place, source)
     _put_together(view, attempt, units)
 
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from rigorous_recorder import values as v
 
+from . import unit as u
 from .gather import Gathered
 from .memory import unhurried
 from .pieces import LIST, OTHER, TYPES, Piece, kind_of, python_list, split
@@ -56,11 +57,12 @@ class Decoded:
 
     Attributes:
         header, events, rows, findings, unverified: As of `replay.Replay`.
+        beat: The writer's last sign of life in it, in seconds since the epoch.
         levels: The local level number of each row (uint32).
         frame: Its rows as columns.
     """
 
-    __slots__ = ("events", "findings", "frame", "header", "levels", "rows", "unverified")
+    __slots__ = ("beat", "events", "findings", "frame", "header", "levels", "rows", "unverified")
 
     def __init__(self, data: bytes | memoryview) -> None:
         """Decode the unit in `data`.
@@ -71,6 +73,7 @@ class Decoded:
         walk = Walk(data)
         gathered = Gathered(walk)
         self.header: Header = walk.header
+        self.beat = u.unpack_beat(data[: u.PAGE], walk.header)
         self.events: list[Event] = walk.events
         self.rows: int = walk.rows
         self.unverified: int = walk.unverified
