@@ -246,7 +246,7 @@ class ExperimentCollection(CollectionView):
         path: The folder. It is made by the first experiment or note.
         retries: Whether `new_experiment` takes a failed experiment's number again: "always", "same_info" (only when the
             info is equal) or "never".
-        journal: How records are written: "mmap", "write" (one call per record, for file systems that refuse shared
+        journal: How records are written: "mmap", "write" (system calls for each record, for file systems that refuse shared
             maps), or "auto" to choose by the file system.
         sync_interval: Seconds between two syncs to disk: what a power cut may cost.
 
