@@ -240,7 +240,9 @@ def _plan(view: View, conditions: Sequence[Condition], branches: Sequence[Branch
             part = _part(unit, rows, grows=unit is last.get(unit.header.writer)) if unit.rows else None
             if part is not None:
                 every.append(part)
-                parts.append(_restricted(part, None if allowed is None else {rows[one] for one in allowed & rows.keys()}))
+                parts.append(
+                    _restricted(part, None if allowed is None else {rows[one] for one in allowed & rows.keys()})
+                )
     on_disk = all(attempt.place is not None for attempt, _ in scope)
     columns, table = _columns([attempt for attempt, _ in scope], keepers, every, on_disk=on_disk)
     return Plan(columns, table, tuple(part for part in parts if not part.empty))
@@ -292,8 +294,6 @@ def _opened(unit: UnitView) -> tuple[UnitSource, dict[str, Any], list[Finding]] 
             break
         source = open_unit(unit.place)
     return opened
-
-
 
 
 def _restricted(part: Part, allowed: set[int] | None) -> Part:
