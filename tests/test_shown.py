@@ -34,6 +34,12 @@ def test_a_tree_is_read_without_the_encoding_of_its_marks(collection):
     assert odd.rr.tree() == "a=x%0Ay%2C  1 record", "what would end a line stays encoded, and nothing is decoded twice"
 
 
+def test_an_accessor_says_what_it_offers(collection):
+    names = "drop_inherited, inherited, latest, levels, own, tree, under"
+    for frame, kind in ((collection.to_pandas(), "DataFrame"), (collection.scan(), "LazyFrame")):
+        assert repr(frame.rr) == f"<.rr of a {kind}: {names}>"
+
+
 def test_of_many_experiments_the_first_and_the_last_are_shown(tmp_path):
     collection = ExperimentCollection(tmp_path / "study")
     for seed in range(63):
