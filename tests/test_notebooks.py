@@ -25,8 +25,12 @@ def code_cells(path):
 
 
 def kinds(cell):
-    """What a cell shows: text that is printed, values, pictures."""
-    return [(each.output_type, each.get("name"), sorted(each.get("data", ()))) for each in cell.outputs]
+    """What a cell shows: text that is printed (in however many pieces it came), values, pictures.
+
+    Without warnings: on a new machine matplotlib says that it looks for the fonts.
+    """
+    shown = [(each.output_type, each.get("name", ""), *sorted(each.get("data", ()))) for each in cell.outputs]
+    return [each for each in dict.fromkeys(shown) if each[1] != "stderr"]
 
 
 def test_there_are_notebooks():
