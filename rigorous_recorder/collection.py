@@ -15,6 +15,7 @@ from .errors import (
     UnknownIndexError,
     UnknownKeyError,
     nearest,
+    shortened,
     storing,
 )
 from .experiment import Experiment, Experiments, open_experiments, session_for, stored
@@ -212,9 +213,9 @@ class CollectionView(Flat):
             return found[0]
         wanted = ", ".join(f"{key}={value!r}" for key, value in keys.items()) or repr(branch)
         if not found:
-            some = "; ".join(each.lineage for each in self.keepers()[:5])
+            some = "; ".join(shortened(each.lineage) for each in self.keepers()[:5])
             raise UnknownKeyError(f"No keeper has {wanted}. Hint: there are {some or 'none yet'}.")
-        shown = "; ".join(keeper.lineage for keeper in found[:5])
+        shown = "; ".join(shortened(keeper.lineage) for keeper in found[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004
         raise UnknownKeyError(
             f"{len(found)} keepers have {wanted}: {shown}{more}. Hint: name more keys, for example experiment_number=..., "
@@ -224,8 +225,8 @@ class CollectionView(Flat):
     def __repr__(self) -> str:
         """The path and what it is restricted to."""
         parts = [repr(self._path)]
-        parts += [f"{key}={wanted!r}" for key, wanted in self._conditions]
-        parts += [branch.text or "a keeper" for branch in self._branches]
+        parts += [shortened(f"{key}={wanted!r}") for key, wanted in self._conditions]
+        parts += [shortened(branch.text or "a keeper") for branch in self._branches]
         return f"<{type(self).__name__} {', '.join(parts)}>"
 
     def __getattr__(self, name: str) -> NoReturn:

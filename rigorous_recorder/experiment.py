@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
 
-from .errors import ClosedError, RecorderWarning, UnknownIndexError, storing, warn
+from .errors import ClosedError, RecorderWarning, UnknownIndexError, shortened, storing, warn
 from .keeper import RecordKeeper
 from .reading import read_collection
 from .session import Session, sessions
@@ -275,7 +275,7 @@ class Experiment(RecordKeeper):
 
     def __repr__(self) -> str:
         """Number, state, records and info."""
-        return f"<Experiment {self.number} {self.state}, {self.n_records} records, {self.info}>"
+        return f"<Experiment {self.number} {self.state}, {self.n_records} records, {shortened(repr(self.info))}>"
 
 
 def _run(view: AttemptView) -> int:
@@ -398,8 +398,13 @@ class Experiments(Sequence[Experiment]):
         return table_frame(self._table())
 
     def __repr__(self) -> str:
-        """One line per attempt."""
-        return "\n".join(map(repr, self._experiments)) or "<no experiments>"
+        """One line per attempt, of more than 60 the first and the last 30."""
+        hidden = len(self) - 60
+        shown = self._experiments if hidden <= 0 else [*self._experiments[:30], *self._experiments[-30:]]
+        lines = list(map(repr, shown))
+        if hidden > 0:
+            lines.insert(30, f"… {hidden:,} more")
+        return "\n".join(lines) or "<no experiments>"
 
 
 @atexit.register
