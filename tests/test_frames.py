@@ -5,6 +5,7 @@ import math
 import threading
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -14,6 +15,7 @@ import units
 from frame_oracle import AUTOMATIC, LIBRARIES, pandas_type, rows_of, types
 from programs import run, wait_until_sealed
 
+import rigorous_recorder
 from rigorous_recorder import ExperimentCollection, RecorderError, RecorderWarning, RecordKeeper
 from rigorous_recorder.frames.materialise import Runs, materialise
 from rigorous_recorder.frames.plan import Part, make_plan
@@ -631,6 +633,9 @@ def test_to_parquet_writes_one_flat_file_that_others_read(study, tmp_path):
     made = pd.read_parquet(path)
     assert categorical(made) == ["name", "model", *BOTH]
     assert made["loss"].equals(study.to_pandas()["loss"])
+    relation = duckdb.read_parquet(str(path))
+    assert relation.aggregate("count(*), avg(loss)").fetchone() == (again.height, again["loss"].mean())
+    assert len(rigorous_recorder.under(relation, model="m1").fetchall()) == 6
     study.under(model="m1").to_parquet(str(path))
     assert len(pl.read_parquet(path)) == 6
     study.keeper(experiment_number=1, model="m1").to_parquet(path)
