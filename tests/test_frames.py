@@ -634,7 +634,7 @@ def test_to_parquet_writes_one_flat_file_that_others_read(study, tmp_path):
     assert categorical(made) == ["name", "model", *BOTH]
     assert made["loss"].equals(study.to_pandas()["loss"])
     relation = duckdb.read_parquet(str(path))
-    assert relation.aggregate("count(*), avg(loss)").fetchone() == (again.height, again["loss"].mean())
+    assert relation.aggregate("count(*), avg(loss)").fetchall()[0] == (again.height, again["loss"].mean())
     assert len(rigorous_recorder.under(relation, model="m1").fetchall()) == 6
     study.under(model="m1").to_parquet(str(path))
     assert len(pl.read_parquet(path)) == 6
