@@ -8,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-long test-lowest demo bench clean
+.PHONY: help setup lint test test-long test-lowest demo notebooks bench clean
 
 VENV   := .venv
 LOWEST := .venv-lowest
@@ -57,6 +57,9 @@ test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported librari
 
 demo: setup ## a real study with a crash and a kill, and the report on it
 	$(VENV)/bin/python examples/demo.py records/demo
+
+notebooks: setup ## run the notebooks and keep their outputs in their files
+	$(VENV)/bin/python notebooks/run.py notebooks/*.ipynb
 
 bench: setup ## measure; prints a table
 	$(VENV)/bin/python -m benchmarks

@@ -15,6 +15,7 @@ from .errors import (
     UnknownIndexError,
     UnknownKeyError,
     nearest,
+    shortened,
     storing,
 )
 from .experiment import Experiment, Experiments, open_experiments, session_for, stored
@@ -217,7 +218,7 @@ class CollectionView(Flat):
             chosen = self.under(branch, **keys)
             why = self._read().why_nothing(chosen._conditions, chosen._branches)
             raise UnknownKeyError(f"No keeper has {wanted}: {why}")
-        shown = "; ".join(keeper.lineage for keeper in found[:5])
+        shown = "; ".join(shortened(keeper.lineage) for keeper in found[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004
         raise UnknownKeyError(
             f"{len(found)} keepers have {wanted}: {shown}{more}. Hint: name more keys, for example experiment_number=..., "
@@ -227,8 +228,8 @@ class CollectionView(Flat):
     def __repr__(self) -> str:
         """The path and what it is restricted to."""
         parts = [repr(self._path)]
-        parts += [f"{key}={wanted!r}" for key, wanted in self._conditions]
-        parts += [branch.text or "a keeper" for branch in self._branches]
+        parts += [shortened(f"{key}={wanted!r}") for key, wanted in self._conditions]
+        parts += [shortened(branch.text or "a keeper") for branch in self._branches]
         return f"<{type(self).__name__} {', '.join(parts)}>"
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -249,7 +250,7 @@ class ExperimentCollection(CollectionView):
         path: The folder. It is made by the first experiment or note.
         retries: Whether `new_experiment` takes a failed experiment's number again: "always", "same_info" (only when the
             info is equal) or "never".
-        journal: How records are written: "mmap", "write" (one call per record, for file systems that refuse shared
+        journal: How records are written: "mmap", "write" (system calls for each record, for file systems that refuse shared
             maps), or "auto" to choose by the file system.
         sync_interval: Seconds between two syncs to disk: what a power cut may cost.
 

@@ -248,6 +248,11 @@ def hint_for(number: int | None) -> str:
     return _HINTS.get(number or 0, "check the disk and the folder")
 
 
+def shortened(text: str, most: int = 200) -> str:
+    """A text as a line of a message or a repr shows it: of a longer one the first `most` characters, and an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """A hint with the known names nearest to `name`, as a sentence that starts with a space, or nothing."""
     from difflib import get_close_matches  # for the unlucky only

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
 
-from .errors import ClosedError, RecorderWarning, UnknownIndexError, storing, warn
+from .errors import ClosedError, RecorderWarning, UnknownIndexError, shortened, storing, warn
 from .keeper import RecordKeeper
 from .reading import read_collection
 from .session import Session, sessions
@@ -82,7 +82,7 @@ class Experiment(RecordKeeper):
         session = Session(path, view.place, options)
         session.notes = view.notes
         experiment = cls._of(session, data, stamps)
-        return experiment._start(view.place.claim.number, view.begins[-1].failures, view.course.info)
+        return experiment._start(view.place.claim.number, view.begins[-1].failures, view.course.info, _run(view) + 1)
 
     @classmethod
     def _of(cls, session: Session, data: dict[str, Any], stamps: dict[str, Any]) -> Experiment:
@@ -98,13 +98,13 @@ class Experiment(RecordKeeper):
         """The experiment in a process that did not begin it, and to which one of its keepers was handed."""
         return cls._of(session, dict(data), dict(stamps))
 
-    def _start(self, number: int, failures: int, info: Mapping[str, Any] | None = None) -> Experiment:
+    def _start(self, number: int, failures: int, info: Mapping[str, Any] | None = None, run: int = 1) -> Experiment:
         assert self._session.place is not None
         self._began = {"experiment_number": number, "error_number": 0}
         try:
             open_experiments[self._session.place.id] = self
             with storing("the experiment cannot be begun", self._session.path):
-                start = self._session.begin(number, failures, dict(self._data if info is None else info))
+                start = self._session.begin(number, failures, dict(self._data if info is None else info), run)
             self._began["experiment_start_time"] = start
             self._define()
         except BaseException as error:
@@ -170,7 +170,8 @@ class Experiment(RecordKeeper):
         if live is not None:
             live.close(error)
         else:
-            self._session.end(*_outcome(error))
+            runs = [_run(attempt) for attempt in self._view().attempts]
+            self._session.end(*_outcome(error), max(runs, default=0))
         self._facts = None
 
     def _finish(self, error: BaseException | str | None) -> None:
@@ -179,7 +180,7 @@ class Experiment(RecordKeeper):
         state, text = _outcome(error)
         left = [*session.dropped, *(pending.waiting() for pending in session.left_pending())]
         why = f"experiment {self.number} is closed. Hint: collection.resume_experiment({self.number}) reopens it"
-        with storing(f"experiment {self.number} could not be closed well, but its records are there", session.path):
+        with storing(f"experiment {self.number} could not be closed well", session.path):
             try:
                 if os.getpid() == session.pid:
                     session.end(state, text)
@@ -274,7 +275,12 @@ class Experiment(RecordKeeper):
 
     def __repr__(self) -> str:
         """Number, state, records and info."""
-        return f"<Experiment {self.number} {self.state}, {self.n_records} records, {self.info}>"
+        return f"<Experiment {self.number} {self.state}, {self.n_records} records, {shortened(repr(self.info))}>"
+
+
+def _run(view: AttemptView) -> int:
+    """The number of the latest begin of an attempt."""
+    return max((begin.run for begin in view.begins), default=0)
 
 
 def _outcome(error: BaseException | str | None) -> tuple[str, str | None]:
@@ -307,7 +313,8 @@ def stored(view: AttemptView, path: str, options: Options) -> Experiment:
     experiment._journal = session.journal
     experiment._parent = None
     experiment._level = view.root
-    experiment._data = dict(root.data) if root else {}
+    begun = {} if view.course is None else view.course.info
+    experiment._data = dict(begun if root is None else root.data)
     experiment._stamps = dict(root.stamps) if root else {}
     experiment._pendings = None
     experiment._defined = experiment.token = None
@@ -391,16 +398,27 @@ class Experiments(Sequence[Experiment]):
         return table_frame(self._table())
 
     def __repr__(self) -> str:
-        """One line per attempt."""
-        return "\n".join(map(repr, self._experiments)) or "<no experiments>"
+        """One line per attempt, of more than 60 the first and the last 30."""
+        hidden = len(self) - 60
+        shown = self._experiments if hidden <= 0 else [*self._experiments[:30], *self._experiments[-30:]]
+        lines = list(map(repr, shown))
+        if hidden > 0:
+            lines.insert(30, f"… {hidden:,} more")
+        return "\n".join(lines) or "<no experiments>"
 
 
 @atexit.register
 def _never_closed() -> None:
     """Fail what is still open when the interpreter exits. Runs before the sessions are closed, being registered later."""
+    failures = []
     for experiment in list(open_experiments.values()):
         if experiment._session.pid == os.getpid():
-            experiment._finish("never closed")
+            try:
+                experiment._finish("never closed")
+            except OSError as error:  # the others still have to be ended
+                failures.append(str(error))
+    if failures:
+        warn(f"At the end of the program: {'; '.join(failures)}")
 
 
 def _after_fork_in_child() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from .adding import record_dict
 from .branches import Branch
-from .errors import HandleError, InvalidCallError, RenamedError, TreeError, storing
+from .errors import HandleError, InvalidCallError, RenamedError, TreeError, shortened, storing
 from .frames.methods import Flat
 from .node import Node, level_data
 from .session import Session, sessions
@@ -298,7 +298,7 @@ class RecordKeeper(Flat, Node):
 
     def __repr__(self) -> str:
         """The class and the lineage."""
-        return f"<{type(self).__name__} {self.lineage or '(no data)'}>"
+        return f"<{type(self).__name__} {shortened(self.lineage) or '(no data)'}>"
 
     def __dir__(self) -> list[str]:
         """The names that are there, without those that went away."""

@@ -7,7 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Branch, Condition, pick, under_text, wants_none
-from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, storing, warn
+from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, shortened, storing, warn
 from .levels import AUTOMATIC, ROOT, LevelEntry, LevelId, Levels, unpack_edit, unpack_level
 from .lineage import level_text, lineage_text
 from .record import Record, Records, merge_columns, merge_records
@@ -179,7 +179,7 @@ class AttemptView:
         self.automatic: dict[str, Any] = {}
         self.begins: list[Begin] = []
         self.ends: list[End] = []
-        self.heartbeats: dict[str, float] = {}
+        self.signs = attempts.Signs({}, {})
         self._inherited: dict[LevelId | None, tuple[dict[str, Any], tuple[str, ...]]] = {}
 
     @property
@@ -247,7 +247,7 @@ class AttemptView:
     def settle(self, now: float) -> None:
         """Find out the course from the begins and ends that were read."""
         if self.begins:
-            self.course = attempts.course(self.begins, self.ends, self.heartbeats, now, attempts.SILENCE)
+            self.course = attempts.course(self.begins, self.ends, self.signs, now, attempts.SILENCE)
             assert self.place is not None  # only attempts on disk have begins
             self.automatic = self.course.automatic(self.place.claim.number)
         elif self.place is not None:
@@ -342,7 +342,7 @@ class View:
             return f"{where}, none has {condition.key}={short(condition.wanted)}. Hint: {there}."
         if not self.attempts:
             return "there is no experiment yet. Hint: new_experiment() begins one."
-        roots = [lineage_text(attempt.lineage(attempt.root)) for attempt in self.attempts[:SHOWN]]
+        roots = [shortened(lineage_text(attempt.lineage(attempt.root))) for attempt in self.attempts[:SHOWN]]
         return f"there is no such branch. Hint: the experiments are {'; '.join(roots)}."
 
 
@@ -395,9 +395,7 @@ def _read_units(view: View, attempt: AttemptView, places: Iterable[UnitPlace]) -
         _note_damage(view, place, source)
     _note_gaps(view, [place for place, _ in units])
     for place, source in units:
-        writer = source.header.writer
-        seen = attempts.heartbeat(place, source.header)
-        attempt.heartbeats[writer] = max(attempt.heartbeats.get(writer, 0.0), seen)
+        attempt.signs.note(place, source)
     _put_together(view, attempt, units)
 
 

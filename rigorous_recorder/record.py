@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
-from .errors import UnknownIndexError
+from .errors import UnknownIndexError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -169,5 +169,5 @@ class Records(Sequence[Record]):
 
     def __repr__(self) -> str:
         """How many there are, and the first."""
-        shown = f": {self[0]!r}{', ...' if len(self) > 1 else ''}" if len(self) else ""
+        shown = f": {shortened(repr(self[0]), 500)}{', ...' if len(self) > 1 else ''}" if len(self) else ""
         return f"<{len(self)} records{shown}>"

@@ -73,6 +73,7 @@ class Session:
         keepers: The living keepers by level.
         pendings: The pending records that were ever used, to warn of values left in them.
         began: Whether this process began the attempt, and so ends it.
+        run: Which begin of the attempt was this process's, from 1; 0 for none.
         ended: Whether it has written an end entry.
         pid: Of the process that made the session, since a forked child has a copy.
     """
@@ -87,6 +88,7 @@ class Session:
         self.pid = os.getpid()
         self.began = False
         self.ended = False
+        self.run = 0
         self.closed = ""
         self.notes: dict[str, Any] = {}
         self.keepers: dict[LevelId, weakref.ref[Any]] = {}
@@ -110,6 +112,11 @@ class Session:
         if self.folder:
             _close_with_the_worker()
             background.watch(journal, self.options.sync_interval)
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether its file may be closed while nothing is added: in a worker nobody says when an experiment is over."""
+        return not self.began
 
     def prune(self) -> None:
         """Forget the keepers that nobody holds any more: those of past episodes must not fill the memory."""
@@ -169,23 +176,38 @@ class Session:
         if self._editor is not None:
             self._editor.sync()
 
-    def begin(self, number: int, failures: int, info: dict[str, Any]) -> float:
-        """Write the begin entry and bring it to disk, with the folders above it. Gives the start time."""
+    def begin(self, number: int, failures: int, info: dict[str, Any], run: int) -> float:
+        """Write the begin entry and bring it to disk, with the folders above it. Gives the start time.
+
+        Args:
+            number: The experiment's.
+            failures: How many attempts failed in a row before it.
+            info: What it is about.
+            run: 1 for a new experiment, 1 + the highest there is for a resumed one.
+        """
         assert self.place is not None  # only attempts begin
         start = time.time()
         self.began = True
-        self.journal.put(u.BEGIN, attempts.pack_begin(number, failures, start, info))
+        self.run = run
+        self.journal.put(u.BEGIN, attempts.pack_begin(number, failures, start, info, run))
         self.journal.sync()
         claim = self.place.folder.rpartition("/")[0]
         files.sync_folder(claim)
         files.sync_folder(self.path)
         return start
 
-    def end(self, state: str, error: str | None) -> None:
-        """Write the end entry of what this process began, or the user's word on what another one began, to disk."""
+    def end(self, state: str, error: str | None, run: int = 0) -> None:
+        """Write the end entry of what this process began, or the user's word on what another one began, to disk.
+
+        Args:
+            state: "finished", "failed" or "interrupted".
+            error: What ended it, as text.
+            run: That of the begin which is ended, for what another process began.
+        """
         with LOCK:
             journal = self.edit_journal()
-            payload = attempts.pack_end(state, time.time(), error, user=not self.began or journal is not self.journal)
+            user = not self.began or journal is not self.journal
+            payload = attempts.pack_end(state, time.time(), error, self.run or run, user=user)
             journal.put_end(payload)
             self.ended = True
             if journal is not self.journal:
@@ -195,20 +217,23 @@ class Session:
         """Take no more records: close the journal and have it sealed if it is large. A second call changes nothing."""
         if self.closed:
             return
-        self.closed = why
-        self._close_journal(self.journal, why)
+        try:
+            self._close_journal(self.journal, why)
+        except OSError:
+            self.closed = why
+            raise
+        self.closed = why  # not before: what a KeyboardInterrupt left undone, a second call does
 
     def _close_journal(self, journal: Journal, why: str) -> None:
         background.unwatch(journal)
         if not journal.folder:
             journal.close(why)
             return
-        writer, last = journal.writer, journal.path
         try:
             journal.close(why)
         finally:
-            if last:
-                self._seal(writer)
+            if journal.opened:
+                self._seal(journal.writer)
 
     def _seal(self, writer: str) -> None:
         """Have this writer's units sealed that still are logs, unless all of them together are small."""
@@ -245,11 +270,17 @@ def _size(path: str) -> int:
 @atexit.register
 def _at_exit() -> None:
     """Close what is open when the interpreter exits. Experiments were ended before (see `experiment.py`)."""
+    failures = []
     for session in list(sessions.values()):
-        if session.pid == os.getpid() or session.journal.path:
-            session.close("the program ends")
-        session.close_editor()
+        try:
+            if session.pid == os.getpid() or session.journal.path:
+                session.close("the program ends")
+            session.close_editor()
+        except OSError as error:  # the others still have to be closed
+            failures.append(f"{session.folder}: {error}")
     background.helper.finish(EXIT_WAIT)
+    if failures:
+        warn(f"At the end of the program something could not be closed well: {'; '.join(failures)}")
 
 
 _workers: Final[set[int]] = set()

@@ -67,7 +67,7 @@ def noted(text, kind):
     return found if same and not (kind == "datetime" and found.tzinfo) else text
 
 
-def read_log(data, modified):
+def read_log(data):
     """The unit in the bytes of a log."""
     magic, length, crc = struct.unpack_from("<8sII", data)
     assert (magic, zlib.crc32(data[16 : 16 + length])) == (b"RRUNIT\x01\n", crc)
@@ -95,7 +95,8 @@ def read_log(data, modified):
         for key, kind in notes.get(local, {}).items() if single else ():
             if isinstance(record.get(key), str):
                 record[key] = noted(record[key], kind)
-    return Unit(header, events, [row[:2] for row in rows], max(modified, header["time"]))
+    (beat,) = struct.unpack_from("<d", data, 4088)
+    return Unit(header, events, [row[:2] for row in rows], max(beat, header["time"]))
 
 
 def _entries(data, at, end, room, events, rows):
@@ -140,7 +141,7 @@ def read_pack(path, name):
     crc = zlib.crc32(footer[:at] + b"0" * 8 + footer[at + 8 :])
     assert (len(data), zlib.crc32(data), crc) == (int(name[4]), int(name[5], 16), int(footer[at : at + 8], 16))
     table, text = pq.read_table(path), pq.read_metadata(path).metadata[b"rigorous_recorder"]
-    header, events, rows, _, _ = unpack(zlib.decompress(base64.b64decode(text[17:], validate=True)))
+    header, events, rows, _, _, beat = unpack(zlib.decompress(base64.b64decode(text[17:], validate=True)))
     assert (header["writer"], header["n"], rows) == (name[1], int(name[2]), int(name[3]))
     columns = {column: table[column].to_pylist() for column in table.column_names}
     records = [(local, {}) for local in columns["rr_level"]]
@@ -152,7 +153,7 @@ def read_pack(path, name):
         for (_, record), value, exact in zip(records, values, exacts, strict=True):
             if exact is not None or value is not None:
                 record[key] = value if exact is None else unpack(exact, 1)
-    return Unit(header, [event[:2] for event in events], records, header["time"])
+    return Unit(header, [event[:2] for event in events], records, max(beat, header["time"]))
 
 
 def read_units(folder):
@@ -161,7 +162,7 @@ def read_units(folder):
     for path in sorted(folder.glob("*.parquet")) + sorted(folder.glob("*.log")):
         name = UNIT.fullmatch(path.name)
         if name and not path.is_symlink() and name.groups()[:2] not in units:
-            unit = read_pack(path, name) if name[5] else read_log(path.read_bytes(), path.stat().st_mtime)
+            unit = read_pack(path, name) if name[5] else read_log(path.read_bytes())
             assert (unit.header["version"], unit.header["features"]) == (1, [])
             units[name.groups()[:2]] = unit
     return sorted(units.values(), key=lambda unit: [unit.header[key] for key in ("start", "writer", "n")])
@@ -201,14 +202,14 @@ def automatic(units, number):
     for unit in units:
         writer = unit.header["writer"]
         alive[writer] = max(alive.get(writer, 0.0), unit.alive)
-        begins += [(*unpack(payload)[1:3], unit.header) for mark, payload in unit.events if mark == BEGIN]
+        begins += [(*unpack(payload)[1:5], unit.header) for mark, payload in unit.events if mark == BEGIN]
         ends += [(*unpack(payload), writer) for mark, payload in unit.events if mark == END]
     if not begins:
         return {"experiment_number": number}
-    begins.sort(key=lambda begin: begin[1])
-    _, latest, header = begins[-1]
-    chosen = [end for end in ends if end[3] and end[1] >= latest]
-    chosen = chosen or [end for end in ends if not end[3] and end[4] == header["writer"]]
+    begins.sort(key=lambda begin: (begin[3], begin[1]))
+    _, latest, _, run, header = begins[-1]
+    chosen = [end for end in ends if end[3] and end[4] >= run]
+    chosen = chosen or [end for end in ends if not end[3] and end[5] == header["writer"]]
     silent = ("killed" if _gone(header) else None, alive[header["writer"]])
     state, end, *_ = max(chosen, key=lambda end: end[1], default=silent)
     keys = {"experiment_number": number, "experiment_start_time": begins[0][1]}
@@ -216,8 +217,8 @@ def automatic(units, number):
     if state is None:
         return keys
     end, duration = max(end, latest), max(end - latest, 0.0)
-    for _, start, header in begins[:-1]:
-        own = [end[1] for end in ends if not end[3] and end[4] == header["writer"]]
+    for _, start, _, _, header in begins[:-1]:
+        own = [end[1] for end in ends if not end[3] and end[5] == header["writer"]]
         duration += max(0.0, max(own, default=alive[header["writer"]]) - start)
     return {**keys, "had_error": state != "finished", "experiment_end_time": end, "experiment_duration": duration}
 

@@ -324,10 +324,10 @@ def test_the_tree(with_accessor):
     assert repr(tree) == str(tree)
     lines = tree.splitlines()
     assert lines[:4] == [
-        "experiment_number=1, lr=0.1, flag=false, name=run 0.1              9 records",
-        "├── model=m1, size=tuple:[1%2C2], when=date:2026-01-02, none=null  4",
-        "│   ├── training=true                                              2",
-        "│   └── testing=true                                               2",
+        "experiment_number=1, lr=0.1, flag=false, name=run 0.1            9 records",
+        "├── model=m1, size=tuple:[1,2], when=date:2026-01-02, none=null  4",
+        "│   ├── training=true                                            2",
+        "│   └── testing=true                                             2",
     ]
     assert len(lines) == 14
 

@@ -1,14 +1,14 @@
 """The documentation of frames keeps its word: its Python runs in order and shows what it says."""
 
-import re
-from contextlib import redirect_stdout
-from io import StringIO
-
 from flat import flat_row, polars_frame
 from programs import ROOT
-from test_readme import run
+from test_readme import blocks, run
 
-LINEAGE = (ROOT / "docs" / "lineage.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+
+
+def page(name):
+    return (DOCS / name).read_text(encoding="utf-8")
 
 
 def study():
@@ -35,11 +35,22 @@ def study():
 
 def test_all_python_of_the_page_on_lineages_runs_and_shows_what_it_says():
     namespace = {"df": study()}
-    blocks = re.findall(r"^```python\n(.*?)^```$", LINEAGE, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 8
-    for block in blocks:
-        printed = StringIO()
-        with redirect_stdout(printed):
-            run(block, namespace)
-        shown = "".join(line[2:] + "\n" for line in block.splitlines() if line.startswith("# ") and "->" not in line)
-        assert printed.getvalue() == shown
+    sources = blocks("python", page("lineage.md"))
+    assert len(sources) == 8
+    for source in sources:
+        run(source, namespace)
+
+
+def test_all_python_of_the_page_on_frames_runs_and_shows_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    sources = blocks("python", page("frames.md"))
+    assert sources
+    for source in sources:
+        run(source, namespace)
+
+
+def test_no_other_page_has_python():
+    """One that comes to have some gets a test above."""
+    pages = {each.relative_to(DOCS).as_posix(): each.read_text(encoding="utf-8") for each in DOCS.rglob("*.md")}
+    assert [name for name, text in sorted(pages.items()) if blocks("python", text)] == ["frames.md", "lineage.md"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import time
 import traceback
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from programs import ELSEWHERE, run, run_killed
 
 from rigorous_recorder import Experiment, ExperimentCollection, RecorderError, RecorderWarning
+from rigorous_recorder.store import pack
 
 OPENING = """
 import sys
@@ -395,3 +397,43 @@ def test_resume_of_what_cannot_be_resumed(collection):
         assert collection.open_experiments == (resumed,)
     with pytest.raises(IndexError):
         collection.resume_experiment(-2)
+
+
+KILLED_LATER = "experiment.sync()\nimport time; time.sleep(0.3); experiment.add_record(x=2); experiment.sync()"
+
+
+def test_a_copy_and_a_sealed_copy_of_a_killed_attempt_have_its_end(collection, tmp_path):
+    """Its last known time is in its units: a copy has other modification times."""
+    run_killed(RECORDED_THEN + KILLED_LATER, collection.path)
+    time.sleep(0.1)
+    shutil.copytree(collection.path, tmp_path / "copy", copy_function=shutil.copyfile)
+    (one,) = collection.experiments
+    (copied,) = ExperimentCollection(tmp_path / "copy").experiments
+    assert one.state == copied.state == "killed"
+    assert 0.25 < one.duration < 5
+    assert (one.end_time, one.duration) == (copied.end_time, copied.duration)
+    for log in Path(collection.path).rglob("*.log"):
+        assert pack.seal(str(log)) is not None
+    (sealed,) = collection.experiments
+    assert (sealed.state, sealed.end_time, sealed.duration) == ("killed", one.end_time, one.duration)
+
+
+@pytest.mark.parametrize("shift", [60, -60, 10**8, -(10**8)])
+def test_the_users_word_counts_whatever_the_clocks_say(collection, monkeypatch, shift):
+    shifted = f"import time\nreal = time.time\ntime.time = lambda: real() + {shift}\n"
+    run_killed(shifted + RECORDED_THEN + "experiment.sync()", collection.path)
+    assert collection.experiments[0].state == "killed"
+    collection.experiments[0].close(error="OOM")
+    (one,) = collection.experiments
+    assert (one.state, one.error, one.had_error) == ("failed", "OOM", True)
+    real = time.time
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: real() - 2 * shift)
+        resumed = collection.resume_experiment(1)
+        resumed.add_record(x=2)
+        assert [each.state for each in collection.experiments] == ["running"]
+        resumed.close(error="bad")
+    (one,) = collection.experiments
+    assert (one.state, one.error, one.had_error) == ("failed", "bad", True)
+    one.close()
+    assert collection.experiments[0].state == "finished"

@@ -282,7 +282,7 @@ def test_a_saved_tree(tmp_path):
         length, crc = said
         unit = data[at + 12 : at + 12 + length]
         assert zlib.crc32(unit) == crc
-        rows.append(second_reader.read_log(unit, 0.0))
+        rows.append(second_reader.read_log(unit))
         at += 12 + length
     assert at + 12 == len(data)
     tree, numbers = second_reader.read_levels(rows)
@@ -311,7 +311,7 @@ def test_any_unit(tmp_path_factory, singles, rows):
     entries += [units.block(1, rows)] if rows else []
     data = units.build(entries)
     expected = LogSource(data).records()
-    assert units.same([record for _, record in second_reader.read_log(data, 0.0).rows], expected)
+    assert units.same([record for _, record in second_reader.read_log(data).rows], expected)
     folder = tmp_path_factory.mktemp("unit")
     path = pack.seal(units.write(folder, entries))
     if path is not None:

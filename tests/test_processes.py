@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import multiprocessing
+import os
 import subprocess
+import sys
 import time
 
 import children
@@ -10,6 +12,7 @@ import joblib
 import pytest
 
 from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.store import background
 
 pytestmark = pytest.mark.timeout(100)  # a hang is a failure
 WRITERS = 16
@@ -202,3 +205,74 @@ for _ in range(10):
     assert collection.experiment_numbers == tuple(range(1, 10 * WRITERS + 1))
     assert all(record["n"] == record["experiment_number"] for record in collection.records)
     assert len(collection) == 10 * WRITERS
+
+
+WORKER = """
+import resource, sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from rigorous_recorder import ExperimentCollection
+
+def work(keeper, number):
+    keeper.add_record(number=number)
+    return len(__import__("os").listdir("/proc/self/fd"))
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
+    collection = ExperimentCollection(sys.argv[1], journal=sys.argv[2])
+    with ProcessPoolExecutor(1, mp_context=get_context(sys.argv[3])) as pool:
+        files = []
+        for number in range(200):
+            with collection.new_experiment() as experiment:
+                files.append(pool.submit(work, experiment, number).result())
+        first = collection.resume_experiment(1)
+        pool.submit(work, first, -1).result()
+        first.close()
+    print(max(files))
+"""
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_worker_sees_more_experiments_than_a_process_may_have_files(tmp_path, journal, start):
+    program = tmp_path / "program.py"
+    program.write_text(WORKER)
+    ended = subprocess.run(
+        [sys.executable, str(program), str(tmp_path / "study"), journal, start],
+        capture_output=True, text=True, timeout=200, env={**os.environ, "PYTHONPATH": str(children.ROOT)},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) < 150  # a mapped journal has two descriptors
+    collection = ExperimentCollection(tmp_path / "study")
+    assert sorted(record["number"] for record in collection.records) == [-1, *range(200)]
+
+
+def test_a_journal_that_rests_goes_on(collection):
+    """Its file is closed while nothing is added; what comes next is in another unit, and defines its levels anew."""
+    with collection.new_experiment(lr=1) as experiment:
+        keeper = experiment.sub_record_keeper(model="m")
+        keeper.add_record(x=0)
+        for number in range(1, 4):
+            experiment._journal.rest()
+            experiment._journal.rest()
+            assert experiment._journal.map is None
+            keeper.add_record(x=number)
+            experiment.sub_record_keeper(n=number).add_records(x=[10, 20])
+        experiment._journal.rest()
+    records = list(collection.records)
+    assert [record["x"] for record in records] == [0, 1, 10, 20, 2, 10, 20, 3, 10, 20]
+    assert all(record["lr"] == 1 and (record["model"] == "m" or record["n"]) for record in records)
+    assert collection.experiments[0].state == "finished"
+
+
+def test_a_worker_whose_experiment_is_over_closes_its_file(tmp_path, journal, monkeypatch):
+    monkeypatch.setattr(background, "QUIET", 0.2)
+    collection = ExperimentCollection(tmp_path / "study", journal=journal, sync_interval=0.05)
+    with collection.new_experiment() as experiment:
+        experiment.add_record(x=0)
+        monkeypatch.setattr(type(experiment._session), "may_rest", True)  # as in a worker
+        deadline = time.monotonic() + 20
+        while experiment._journal.map is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        experiment.add_record(x=1)
+    assert [record["x"] for record in collection.records] == [0, 1]

@@ -2,6 +2,8 @@
 
 import ast
 import re
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,23 @@ README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 SHOWS = re.compile(r"#\s*->\s*(?P<value>.+)$")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def run(source, namespace):
-    """Execute a block; an expression followed by `# -> value`, there or on the next line, must have that value."""
+    """Execute a block, which must show what it says.
+
+    An expression followed by `# -> value`, there or on the next line, must have that value, and the other lines that are
+    comments must be what is printed.
+    """
+    with redirect_stdout(StringIO()) as printed:
+        run_expressions(source, namespace)
+    comments = [line for line in source.splitlines() if line.startswith("# ") and not SHOWS.match(line)]
+    assert printed.getvalue().splitlines() == [line.removeprefix("# ") for line in comments]
+
+
+def run_expressions(source, namespace):
     lines = source.splitlines()
     checked = 0
     tree = ast.parse(source)
@@ -48,9 +61,16 @@ def test_all_python_of_the_readme_runs_and_shows_what_it_says(tmp_path, monkeypa
         run(source, namespace)
 
 
-def test_a_wrong_value_would_be_noticed():
+def test_all_python_of_the_readme_runs_twice_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        exec(compile("\n".join(blocks("python")), "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("source", ["1 + 1  # -> 3\n", "print(2)\n# 3\n", "print(2)\n", "# 3\n"])
+def test_a_wrong_value_would_be_noticed(source):
     with pytest.raises(AssertionError):
-        run("1 + 1  # -> 3\n", {})
+        run(source, {})
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))

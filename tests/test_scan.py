@@ -286,6 +286,8 @@ used = int(next(line for line in open("/proc/self/status") if line.startswith("V
 resource.setrlimit(resource.RLIMIT_DATA, (used + (int(sys.argv[2]) << 20),) * 2)
 if sys.argv[3] == "all":
     collection.to_polars(["episode", "x", "y", "z"])
+elif sys.argv[3] == "parquet":
+    collection.to_parquet(sys.argv[1] + ".parquet")
 else:
     means = lazy.group_by("episode").agg(pl.col("x").mean(), pl.len()).sort("episode").collect(engine="streaming")
     print(means["len"].to_list(), [round(mean, 2) for mean in means["x"]])
@@ -306,5 +308,8 @@ def test_a_collection_larger_than_memory_is_worked_through(tmp_path):
     ended = children.run(LARGER_THAN_MEMORY, collection.path, limit, "streamed", timeout=120)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip() == f"{[units // 3 * rows] * 3} [0.5, 0.5, 0.5]"
+    ended = children.run(LARGER_THAN_MEMORY, collection.path, limit, "parquet", timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert pl.scan_parquet(f"{collection.path}.parquet").select(pl.len()).collect().item() == units * rows
     ended = children.run(LARGER_THAN_MEMORY, collection.path, limit, "all", timeout=120)
     assert ended.returncode != 0, "the limit does not limit anything"

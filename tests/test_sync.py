@@ -1,5 +1,6 @@
 """What a power cut leaves, shown without one: a disk that keeps only what was synced, in three ways, is read again."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -286,3 +287,62 @@ with ExperimentCollection(sys.argv[1]).new_experiment() as experiment:
     assert list(path.rglob("*.log")) == []
     assert list(path.rglob(".tmp*")) == []
     assert len(ExperimentCollection(path)) == 60_000
+
+
+def test_sync_says_that_the_folder_is_gone(collection):
+    experiment = collection.new_experiment()
+    experiment.add_record(x=1)
+    experiment.sync()
+    shutil.rmtree(collection.path)
+    experiment.add_record(x=2)
+    with pytest.raises(OSError, match=r"removed.*Hint: was the folder moved or removed"):
+        experiment.sync()
+    with pytest.raises(OSError, match="could not be closed well"):
+        experiment.close()
+    assert collection.open_experiments == ()
+
+
+def test_an_experiment_that_fails_at_exit_takes_no_other_with_it(tmp_path):
+    program = """
+import shutil, sys
+from rigorous_recorder import ExperimentCollection
+for name in ("first", "second", "third"):
+    ExperimentCollection(f"{sys.argv[1]}/{name}").new_experiment().add_record(x=1)
+shutil.rmtree(f"{sys.argv[1]}/second")
+"""
+    ended = children.run(program, tmp_path)
+    assert ended.returncode == 0
+    assert "could not be closed well" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    for name in ("first", "third"):
+        (one,) = ExperimentCollection(tmp_path / name).experiments
+        assert (one.state, one.error, one.n_records) == ("failed", "never closed", 1)
+
+
+@pytest.mark.parametrize("call", ["truncate", "sync_data", "duplicate", "write_at"])
+def test_a_close_that_was_interrupted_is_finished_by_the_next(collection, monkeypatch, call):
+    experiment = collection.new_experiment()
+    experiment.add_record(x=1)
+    real, calls = getattr(files, call), []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 1 and threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, call, interrupted)
+        with contextlib.suppress(KeyboardInterrupt):
+            experiment.close()
+    if calls:
+        with contextlib.suppress(RuntimeError):  # refused, or still open: but never forgotten
+            experiment.add_record(x=2)
+        experiment.close()
+    assert experiment._journal.map is None
+    assert experiment._journal._descriptor == -1
+    with pytest.raises(RuntimeError, match="closed"):
+        experiment.add_record(x=3)
+    (one,) = collection.experiments
+    assert one.state == "finished"
+    assert [record["x"] for record in collection.records] in ([1], [1, 2])

@@ -35,6 +35,11 @@ class Accessor(ABC, Generic[Frame, Table]):
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
 
+    def __repr__(self) -> str:
+        """What there is, for whoever looks at it."""
+        names = ", ".join(name for name in dir(self) if not name.startswith("_") and name != "FILTERING")
+        return f"<.rr of a {type(self._frame).__name__}: {names}>"
+
     def under(self, branch: RecordKeeper | str | None = None, /, **keys: Any) -> Frame:
         """The rows of a branch, in their order.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ..errors import shortened
 from ..lineage import value_text
 from .lineages import LINEAGE_KEY, parsed
 
@@ -19,6 +21,7 @@ MAX_LINES: Final = 200
 """Lines of a tree after which levels are no longer opened, whatever was asked for."""
 MAX_WIDTH: Final = 100
 """Characters of a level's text in a tree."""
+_MARKS: Final = re.compile("%(2C|2F|3D|25)")
 
 
 class Column(NamedTuple):
@@ -214,11 +217,12 @@ def _lines(node: _Node, n: int, opened: set[_Node], prefix: str | None = None) -
             ("", "") if prefix is None else (prefix + "├└"[last] + "── ", prefix + ("    " if last else "│   "))
         )
         more = "" if child in opened or not child.below else f" (… {child.size():,} levels below)"
-        yield branch + _shortened(child.text) + more, f"{child.records:,}"
+        yield branch + _readable(child.text) + more, f"{child.records:,}"
         if child in opened:
             yield from _lines(child, n, opened, deeper)
 
 
-def _shortened(text: str) -> str:
-    text = text.replace(",", ", ") or "(no data)"
-    return text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 1] + "…"
+def _readable(text: str) -> str:
+    """A level's text for people: without the encoding of `,`, `/`, `=` and `%`, which a lineage needs to be taken apart."""
+    text = _MARKS.sub(lambda match: chr(int(match[1], 16)), text.replace(",", ", "))
+    return shortened(text or "(no data)", MAX_WIDTH)

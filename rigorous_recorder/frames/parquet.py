@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rigorous_recorder.errors import storing
 from rigorous_recorder.store import files, layout
 
-from .polars import to_polars
+from .scan import scan
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -28,7 +28,7 @@ def to_parquet(plan: Plan, path: str | os.PathLike[str]) -> None:
         descriptor = files.create(temporary)
         try:
             try:
-                to_polars(plan).write_parquet(temporary, compression="zstd")
+                scan(plan).sink_parquet(temporary, compression="zstd")  # a unit at a time
                 files.sync_file(descriptor)
             finally:
                 files.close(descriptor)

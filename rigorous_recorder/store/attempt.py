@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .snapshot import UnitPlace
+    from .source import UnitSource
     from .unit import Header
 
 RUNNING: Final = "running"
@@ -39,6 +40,7 @@ class Begin(NamedTuple):
         failures: How many attempts failed in a row before this one.
         start: In seconds since the epoch.
         info: What `new_experiment` was given.
+        run: 1 for the first begin, and 1 + the highest that a resumption saw: clocks may go wrong.
         header: Of the unit it stands in: which process began it.
     """
 
@@ -46,6 +48,7 @@ class Begin(NamedTuple):
     failures: int
     start: float
     info: dict[str, Any]
+    run: int
     header: Header
 
 
@@ -57,6 +60,7 @@ class End(NamedTuple):
         end: In seconds since the epoch.
         error: What ended it, as text, or None.
         user: Whether a user closed it afterwards, rather than the process that began it.
+        run: That of the begin which it ends.
         writer: Who wrote the entry.
     """
 
@@ -64,17 +68,18 @@ class End(NamedTuple):
     end: float
     error: str | None
     user: bool
+    run: int
     writer: str
 
 
-def pack_begin(number: int, failures: int, start: float, info: Mapping[str, Any]) -> bytes:
-    """The payload of a begin entry: [number, failures, start, info]."""
-    return encode_exact([number, failures, start, dict(info)])
+def pack_begin(number: int, failures: int, start: float, info: Mapping[str, Any], run: int) -> bytes:
+    """The payload of a begin entry: [number, failures, start, info, run]."""
+    return encode_exact([number, failures, start, dict(info), run])
 
 
-def pack_end(state: str, end: float, error: str | None, *, user: bool) -> bytes:
-    """The payload of an end entry: [state, end, error, user]."""
-    return encode_exact([state, end, error, user])
+def pack_end(state: str, end: float, error: str | None, run: int, *, user: bool) -> bytes:
+    """The payload of an end entry: [state, end, error, user, run]."""
+    return encode_exact([state, end, error, user, run])
 
 
 class Course(NamedTuple):
@@ -127,58 +132,76 @@ def read_begin_end(header: Header, events: Iterable[tuple[int, bytes]], begins: 
         try:
             fields = decode_exact(payload)
             if kind == u.BEGIN:
-                number, failures, start, info = fields
-                begins.append(Begin(int(number), int(failures), float(start), dict(info), header))
+                number, failures, start, info, run = fields
+                begins.append(Begin(int(number), int(failures), float(start), dict(info), int(run), header))
             else:
-                state, end, error, user = fields
-                ends.append(End(str(state), float(end), error, bool(user), header.writer))
+                state, end, error, user, run = fields
+                ends.append(End(str(state), float(end), error, bool(user), int(run), header.writer))
         except (ValueError, TypeError):
             continue
 
 
-def course(begins: list[Begin], ends: list[End], heartbeats: Mapping[str, float], now: float, silence: float) -> Course:
+class Signs(NamedTuple):
+    """The last signs of life of the writers of an attempt.
+
+    Attributes:
+        beats: By writer, in seconds since the epoch by its own clock: when one that is gone was last known to live.
+        heard: By writer, by the clock of the file system: what tells that one on another host is silent.
+    """
+
+    beats: dict[str, float]
+    heard: dict[str, float]
+
+    def note(self, place: UnitPlace, source: UnitSource) -> None:
+        """Take note of what a unit shows."""
+        writer = source.header.writer
+        self.beats[writer] = max(self.beats.get(writer, 0.0), source.beat)
+        self.heard[writer] = max(self.heard.get(writer, 0.0), heartbeat(place, source.header))
+
+
+def course(begins: list[Begin], ends: list[End], signs: Signs, now: float, silence: float) -> Course:
     """What an attempt's begins and ends amount to.
 
     Args:
         begins: At least one.
         ends: Of any writer.
-        heartbeats: The last sign of life of each writer, in seconds since the epoch.
-        now: Seconds since the epoch, by the clock that the heartbeats were taken from.
+        signs: The last signs of life of the writers.
+        now: Seconds since the epoch, by the clock of the file system.
         silence: Seconds without a sign of life that make an attempt of another host stale.
     """
-    begins = sorted(begins, key=lambda begin: begin.start)
+    begins = sorted(begins, key=lambda begin: (begin.run, begin.start))
     latest = begins[-1]
-    closing = [end for end in ends if end.user and end.end >= latest.start]
+    closing = [end for end in ends if end.user and end.run >= latest.run]
     own = [end for end in ends if not end.user and end.writer == latest.header.writer]
     final = max(closing or own, key=lambda end: end.end, default=None)
     if final is not None:
         state, finish, error = final.state, final.end, final.error
     else:
-        state, finish, error = _unended(latest, heartbeats, now, silence), None, None
+        state, finish, error = _unended(latest, signs, now, silence), None, None
         if state == KILLED:
-            finish = heartbeats.get(latest.header.writer, latest.start)
+            finish = signs.beats.get(latest.header.writer, latest.start)
             error = "killed"
     duration = None
     if finish is not None:
         finish = max(finish, latest.start)
-        duration = finish - latest.start + sum(_earlier_run(begin, ends, heartbeats) for begin in begins[:-1])
+        duration = finish - latest.start + sum(_earlier_run(begin, ends, signs) for begin in begins[:-1])
     failed = state in (FAILED, INTERRUPTED, KILLED)
     return Course(
         state, begins[0].start, finish, duration, error, begins[0].failures + 1 if failed else 0, begins[0].info
     )
 
 
-def _unended(begin: Begin, heartbeats: Mapping[str, float], now: float, silence: float) -> str:
+def _unended(begin: Begin, signs: Signs, now: float, silence: float) -> str:
     header = begin.header
     alive = machine.lives(Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start))
     if alive is None:
-        return STALE if now - heartbeats.get(header.writer, header.time) > silence else RUNNING
+        return STALE if now - signs.heard.get(header.writer, header.time) > silence else RUNNING
     return RUNNING if alive else KILLED
 
 
-def _earlier_run(begin: Begin, ends: list[End], heartbeats: Mapping[str, float]) -> float:
+def _earlier_run(begin: Begin, ends: list[End], signs: Signs) -> float:
     own = [end.end for end in ends if end.writer == begin.header.writer and not end.user]
-    return max(0.0, max(own, default=heartbeats.get(begin.header.writer, begin.start)) - begin.start)
+    return max(0.0, max(own, default=signs.beats.get(begin.header.writer, begin.start)) - begin.start)
 
 
 def heartbeat(place: UnitPlace, header: Header) -> float:
@@ -197,7 +220,7 @@ def read_course(attempt: AttemptPlace, *, now: float | None = None, silence: flo
     """The course of an attempt from its files alone; None when it holds no begin entry: nobody was there, or not yet."""
     begins: list[Begin] = []
     ends: list[End] = []
-    heartbeats: dict[str, float] = {}
+    signs = Signs({}, {})
     unreadable: FormatError | None = None
     for place in list_units(attempt.folder)[0]:
         try:
@@ -207,11 +230,10 @@ def read_course(attempt: AttemptPlace, *, now: float | None = None, silence: flo
             continue
         if source is None:
             continue
-        writer = source.header.writer
-        heartbeats[writer] = max(heartbeats.get(writer, 0.0), heartbeat(place, source.header))
+        signs.note(place, source)
         read_begin_end(source.header, ((event.kind, event.payload) for event in source.events), begins, ends)
     if not begins:
         if unreadable is not None:
             raise unreadable
         return None
-    return course(begins, ends, heartbeats, time.time() if now is None else now, silence)
+    return course(begins, ends, signs, time.time() if now is None else now, silence)

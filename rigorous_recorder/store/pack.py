@@ -143,7 +143,7 @@ def verify(path: str) -> bool:
 def _write(folder: str, decoded: Decoded, log_size: int, log_crc: int) -> str:
     """Write a unit's pack, compare it and give it its name; its path."""
     header = decoded.header
-    meta = PackMeta(header, kept_events(decoded.events), decoded.rows, log_size, log_crc)
+    meta = PackMeta(header, kept_events(decoded.events), decoded.rows, log_size, log_crc, decoded.beat)
     content = parquet(decoded.frame, pack_meta(meta))
     target = f"{folder}/{layout.pack_name(header.writer, header.n, decoded.rows, len(content), zlib.crc32(content))}"
     temporary, descriptor = _temporary(folder, header.writer)

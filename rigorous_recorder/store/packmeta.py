@@ -42,6 +42,7 @@ class PackMeta(msgspec.Struct, array_like=True, frozen=True):
         rows: How many the unit has.
         log_size: Bytes of the log that was sealed.
         log_crc: Its CRC-32.
+        beat: The writer's last sign of life in it, in seconds since the epoch.
     """
 
     header: u.Header
@@ -49,6 +50,7 @@ class PackMeta(msgspec.Struct, array_like=True, frozen=True):
     rows: int
     log_size: int
     log_crc: int
+    beat: float = 0.0
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

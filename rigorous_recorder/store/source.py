@@ -38,6 +38,7 @@ class UnitSource(Protocol):
         header: The unit's.
         events: All its entries but single records, in order.
         rows: How many there are.
+        beat: The writer's last sign of life in it, in seconds since the epoch by the writer's clock.
         findings: What is wrong with it.
         unverified: How many of the single records and events no checksum vouches for.
     """
@@ -48,6 +49,8 @@ class UnitSource(Protocol):
     def events(self) -> list[Event]: ...  # noqa: D102
     @property
     def rows(self) -> int: ...  # noqa: D102
+    @property
+    def beat(self) -> float: ...  # noqa: D102
     @property
     def findings(self) -> list[Finding]: ...  # noqa: D102
     @property
@@ -91,6 +94,7 @@ class LogSource:
         """
         self.data = data
         self.header = u.unpack_header(data[: u.PAGE])
+        self.beat = u.unpack_beat(data[: u.PAGE], self.header)
         self._decoded: Decoded | None = None
         self._wide = False
         self._last_block: tuple[int, list[dict[str, Any]]] = (-1, [])
@@ -254,6 +258,7 @@ class PackSource:
         self._meta: PackMeta = load_meta(path)
         self.header = self._meta.header
         self.rows = self._meta.rows
+        self.beat = max(self._meta.beat, self.header.time)
         self.findings: list[Finding] = []
         self.unverified = 0
         self._frame: pl.DataFrame | None = None

@@ -101,7 +101,7 @@ def pack_header(header: Header) -> bytes:
     """The first page of a unit."""
     body = _header_encoder.encode(header)
     page = _PAGE_HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body
-    if len(page) > PAGE:
+    if len(page) > BEAT:
         raise ValueError(f"a unit header of {len(page)} bytes is larger than its page")
     return page.ljust(PAGE, b"\0")
 
@@ -136,6 +136,26 @@ class BlockHead(NamedTuple):
     place: int
     span: int
     slots: tuple[tuple[int, int], tuple[int, int]]
+
+
+BEAT: Final = PAGE - 8
+"""Where in the first page the last sign of life stands: f64, seconds since the epoch by the writer's clock, 0 for none."""
+
+
+def pack_beat(time: float) -> bytes:
+    """A sign of life as it stands in the first page; it is no part of the header's checksum."""
+    return _BEAT.pack(time)
+
+
+def unpack_beat(page: bytes | memoryview, header: Header) -> float:
+    """The last sign of life of whoever wrote a unit: at least when it was opened."""
+    (beat,) = _BEAT.unpack_from(page, BEAT) if len(page) >= PAGE else (0.0,)
+    return float(beat) if header.time <= beat <= header.time + _LONGEST else header.time
+
+
+_BEAT: Final = struct.Struct("<d")
+_LONGEST: Final = 100 * 365.25 * 86_400
+"""Seconds: nobody writes one unit for longer."""
 
 
 def pack_block(salt: int, index: int, span: int) -> bytes:
