@@ -15,8 +15,10 @@ import polars as pl
 from rigorous_recorder import values as v
 
 from .gather import Gathered
+from .kinds import LIST, OTHER, TYPES, kind_of, python_list
 from .memory import unhurried
-from .pieces import LIST, OTHER, TYPES, Piece, kind_of, python_list, split
+from .names import EXACT, LEVEL, column_key, column_name
+from .pieces import Piece, split
 from .template import FLOAT, INT, NULL, TEXT
 from .text import text_form
 from .walk import Walk
@@ -29,26 +31,9 @@ if TYPE_CHECKING:
     from .replay import Event, Finding, Replay
     from .unit import Header
 
-LEVEL: Final = "rr_level"
-EXACT: Final = "rr_exact:"
-ESCAPE: Final = "rr_key:"
-RESERVED: Final = "rr_"
-
 _NONE: Final = v.encode_exact(None)
 _EXACT_INTS: Final = 2**53
 """From here on not every int has a float of its own."""
-
-
-def column_name(key: str) -> str:
-    """The column of a key: the key itself, unless it could be taken for a column of ours (polars renames "")."""
-    return ESCAPE + key if key.startswith(RESERVED) or not key else key
-
-
-def column_key(name: str) -> str | None:
-    """The key of a column, or None for a column of ours."""
-    if name.startswith(ESCAPE):
-        return name[len(ESCAPE) :]
-    return None if name.startswith(RESERVED) else name
 
 
 class Decoded:

@@ -15,7 +15,7 @@ from rigorous_recorder import values as v
 from . import unit as u
 from .blocks import block_records
 from .notes import UNDECODABLE, revive, type_notes, undecodable, undecodable_block
-from .packmeta import PackMeta, events_of, load_meta
+from .packmeta import events_of, load_described
 from .replay import Finding, Replay, block_rows
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class PackSource:
             OSError: It cannot be read.
         """
         self.path = path
-        self._meta: PackMeta = load_meta(path)
+        self._meta, self._described = load_described(path)
         self.header = self._meta.header
         self.rows = self._meta.rows
         self.findings: list[Finding] = []
@@ -239,8 +239,8 @@ class PackSource:
 
     def levels(self) -> Sequence[int]:
         """The local level number of each row."""
-        from .columns import LEVEL
-        from .pack import read_frame
+        from .names import LEVEL
+        from .packread import read_frame
 
         frame = read_frame(self.path, [LEVEL]) if self._frame is None else self._frame
         return frame[LEVEL].to_numpy()  # type: ignore[return-value]
@@ -252,7 +252,7 @@ class PackSource:
             FormatError: The pack is damaged.
         """
         from .columns import frame_records
-        from .pack import read_rows
+        from .packread import read_rows
 
         stop = self.rows if stop is None else min(stop, self.rows)
         if self._frame is not None:
@@ -272,7 +272,7 @@ class PackSource:
             FormatError: The pack is damaged.
         """
         from .columns import frame_columns
-        from .pack import read_rows
+        from .packread import read_rows
 
         return frame_columns(
             read_rows(self.path, start, stop) if self._frame is None else self._frame.slice(start, stop - start)
@@ -284,7 +284,7 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .pack import read_frame
+        from .packread import read_frame
 
         if self._frame is None:
             self._frame = read_frame(self.path)
@@ -296,6 +296,6 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .pack import read_schema
+        from .packread import read_schema
 
-        return read_schema(self.path) if self._frame is None else dict(self._frame.schema)
+        return read_schema(self.path, self._described) if self._frame is None else dict(self._frame.schema)
