@@ -35,9 +35,9 @@ def polars_frame(rows: Rows, categorical: Collection[str]) -> pl.DataFrame:
     for column in rows.plan.columns:
         dtype = pl.Categorical() if column.name in categorical else column.dtype
         if column.own:
-            columns[column.name] = rows.merged(column).cast(dtype)
+            columns[column.name] = spread.own(rows.merged(column).cast(dtype))
         else:
-            columns[column.name] = spread.column(rows.plan.table[column.name].cast(dtype))
+            columns[column.name] = spread.inherited(rows.plan.table[column.name].cast(dtype))
     return _frame(columns, rows.height)
 
 

@@ -30,9 +30,10 @@ _UNDECIDED: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, Ty
 """What a predicate may raise over values that no row has, since a table of levels has all levels. It then decides nothing."""
 
 FIRST: Final = 3
-"""Units that are read together at first; then twice as many each time. (polars asks for one group ahead.)"""
-CELLS: Final = 1 << 22
-"""Values that are read together at most, if that is more than one unit: some 32 MB."""
+"""Units that are read together at least; later on half as many as were read. The streaming engine asks for two groups ahead,
+so a query that needs one row reads nine units."""
+CELLS: Final = 1 << 21
+"""Values that are read together at most, if that is more than one unit: 16 MB."""
 
 
 def scan(plan: Plan) -> pl.LazyFrame:
@@ -96,12 +97,13 @@ def _groups(wanted: Plan, asked: Iterator[Asked], n_rows: int | None) -> Iterato
     """
     width = 1 + sum(column.own for column in wanted.columns)
     group: list[Asked] = []
-    rows, most = 0, FIRST
+    rows, read = 0, 0
     for part, where in asked:
-        if group and (len(group) >= most or (rows + part.rows) * width > CELLS or rows == n_rows):
+        if group and (len(group) >= max(FIRST, read // 2) or (rows + part.rows) * width > CELLS):
             yield group
             n_rows = None if n_rows is None else n_rows - rows
-            group, rows, most = [], 0, most * 2
+            read += len(group)
+            group, rows = [], 0
         group.append((part, where))
         rows += part.rows
         if n_rows is not None and rows >= n_rows:

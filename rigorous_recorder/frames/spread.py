@@ -1,15 +1,16 @@
-"""Spread: the inherited columns of a polars frame, from the few levels to all rows, each in the fastest way there is for it."""
+"""Spread: inherited values from the few levels to all rows of a polars frame, each in the fastest way there is for it."""
 
 from __future__ import annotations
 
 import struct
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from .materialise import Rows
 
@@ -18,92 +19,97 @@ _NUMPY: Final = (pl.Int64(), pl.UInt64(), pl.Float64())
 
 _NO_LITERAL: Final = (pl.List, pl.Binary)
 LONG: Final = 10_000
-"""Rows: chunks so long on average are worth being looked at one by one."""
-_MOST: Final = 1024
-"""Levels between the lowest and the highest of a chunk of which each is looked at."""
+"""Rows: where pieces are so long on average, columns are made of them."""
 
 
-class _Chunk(NamedTuple):
-    """Rows that lie together in the columns that were read.
+FEW: Final = 64
+"""Pieces that are made however short they are, since that takes less than importing NumPy."""
+
+
+class _Piece(NamedTuple):
+    """Rows of one level that lie together in the columns that were read.
 
     Attributes:
-        size: How many.
-        numbers: Of each row's level, the local number, less the lowest.
-        rows: Of each local number from the lowest to the highest, the row in the table of levels; -1 for one that does not
-            occur.
+        row: Of the table of levels.
+        size: How many rows.
     """
 
+    row: int
     size: int
-    numbers: pl.Series
-    rows: list[int]
 
 
 class Spread:
-    """Columns of the table of levels, spread over rows."""
+    """Columns of a frame: those of the table of levels, spread over its rows, and the own ones cut alike.
+
+    Where rows of one level lie in long stretches, all columns are cut into pieces of one level each. Pieces of a column that
+    have the same value share their memory: of 3 M rows of 30 levels, a number takes 1 to 11 MB instead of 24, and writing
+    fresh memory is what takes the time. Otherwise NumPy writes out the runs of levels.
+    """
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._chunks = _chunks(rows)
+        self._pieces = _pieces(rows)
+        self._long = self._pieces is not None and len(self._pieces) * LONG <= rows.height
 
     @cached_property
     def _used(self) -> list[int]:
-        """The rows of the table that have rows in the frame, and maybe some that have none."""
-        if self._chunks is None:
+        """The rows of the table that have rows in the frame."""
+        if self._pieces is None:
             return list(self._rows.runs.used.tolist())
-        return sorted({row for chunk in self._chunks for row in chunk.rows if row >= 0})
+        return sorted({piece.row for piece in self._pieces})
 
-    def column(self, values: pl.Series) -> pl.Series | pl.Expr:
-        """The values of one column for all rows; a literal where they are all the same."""
+    def own(self, values: pl.Series) -> pl.Series:
+        """A column that has a value for each row."""
+        if not self._pieces or not self._long:
+            return values
+        cut, start = [], 0
+        for piece in self._pieces:
+            cut.append(values.slice(start, piece.size))
+            start += piece.size
+        return pl.concat(cut, rechunk=False)
+
+    def inherited(self, values: pl.Series) -> pl.Series | pl.Expr:
+        """The values of a column of the table for all rows; a literal where they are all the same."""
         present = values.gather(self._used)
         if _constant(present):
             return pl.lit(present.first(), dtype=values.dtype)
-        if self._chunks and len(self._chunks) * LONG <= self._rows.height:
-            return _by_chunks(values, self._chunks, dict(zip(self._used, _identities(present), strict=True)))
+        if self._pieces:
+            return self._in_pieces(values, dict(zip(self._used, _identities(present), strict=True)))
         if values.dtype in _NUMPY and not present.null_count():
             return pl.Series(values.name, self._rows.runs.spread(values.fill_null(0).to_numpy()))
         return values.gather(self._rows.index)
 
+    def _in_pieces(self, values: pl.Series, identities: Mapping[int, Any]) -> pl.Series:
+        pieces = self._pieces or []
+        sizes: dict[Any, int] = {}
+        for row, size in pieces:
+            sizes[identities[row]] = max(size, sizes.get(identities[row], 0))
+        shared: dict[Any, pl.Series] = {}
+        for row, _ in pieces:
+            identity = identities[row]
+            if identity not in shared:
+                shared[identity] = values.new_from_index(row, sizes[identity])
+        return pl.concat([shared[identities[row]].head(size) for row, size in pieces], rechunk=not self._long)
 
-def _chunks(rows: Rows) -> list[_Chunk] | None:
-    """The chunks of the rows; None where the levels of one are many, or unknown."""
-    chunks = []
+
+def _pieces(rows: Rows) -> list[_Piece] | None:
+    """The rows in pieces; None where these would be short."""
+    pieces: list[_Piece] = []
+    most = rows.height // LONG + FEW
     for part, levels in rows.stretches:
         start = 0
         for size in levels.chunk_lengths():
-            numbers = levels.slice(start, size)
+            chunk = levels.slice(start, size)
             start += size
-            if not size:
-                continue
-            low: Any = numbers.min()
-            high: Any = numbers.max()
-            if high - low >= _MOST or not all(number in part.levels for number in range(low, high + 1)):
+            cuts = [0, *((chunk.slice(1) != chunk.head(size - 1)).arg_true() + 1).to_list(), size] if size else []
+            if len(pieces) + len(cuts) - 1 > most:
                 return None
-            if low:
-                numbers = numbers - low
-            chunks.append(_Chunk(size, numbers, [part.levels[number] for number in range(low, high + 1)]))
-    return chunks
-
-
-def _by_chunks(values: pl.Series, chunks: Sequence[_Chunk], identities: Mapping[int, Any]) -> pl.Series:
-    """A column in the chunks of the columns that were read; those that have one value throughout share its memory.
-
-    Of 3 M rows in 15 packs, a number that is one per experiment takes 3 MB instead of 24, and 0.5 ms instead of 8: fresh
-    memory is what takes the time.
-    """
-    longest = max(chunk.size for chunk in chunks)
-    shared: dict[Any, pl.Series] = {}
-    pieces = []
-    for chunk in chunks:
-        found = {identities[row]: row for row in chunk.rows if row >= 0}
-        if len(found) == 1:
-            ((identity, row),) = found.items()
-            if identity not in shared:
-                shared[identity] = values.new_from_index(row, longest)
-            pieces.append(shared[identity].head(chunk.size))
-        else:
-            here = values.gather(pl.Series([None if row < 0 else row for row in chunk.rows], dtype=pl.UInt32))
-            pieces.append(here.gather(chunk.numbers))
-    return pl.concat(pieces, rechunk=False)
+            numbers = chunk.gather(cuts[:-1]).to_list()
+            for number, (low, high) in zip(numbers, pairwise(cuts), strict=True):
+                row = part.levels.get(number, part.lost)
+                assert row is not None  # rows of levels that do not belong into the frame are not in it
+                pieces.append(_Piece(row, high - low))
+    return pieces
 
 
 def _identities(values: pl.Series) -> list[Any]:
