@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import polars as pl
 
 from rigorous_recorder.store.kinds import LIST, OTHER, TYPES, kind_of, python_list
-from rigorous_recorder.store.template import BOOL, FLOAT, INT, NULL, TEXT
+from rigorous_recorder.store.template import INT, NULL, TEXT
 from rigorous_recorder.store.text import text_form
 from rigorous_recorder.values import decode_exact
 
@@ -127,13 +127,13 @@ class Inherited:
         return widened(_column(texts, self._places, self._rows), None, dtype)
 
 
-_SIMPLE: Final = {kind: TYPES[kind] for kind in (BOOL, FLOAT, TEXT)} | {INT: pl.Int64()}
+_SIMPLE: Final = {kind: dtype for kind, dtype in TYPES.items() if kind != NULL} | {INT: pl.Int64()}
 
 
 def _column(values: list[Any], places: Sequence[int], rows: int) -> pl.Series:
     """Values at some places as a column of the narrowest type that holds them all.
 
-    Most keys have numbers or text throughout: polars makes their column from a list, and NumPy, which the general way
+    Most keys have values of one kind throughout: polars makes their column from a list, and NumPy, which the general way
     brings, and which polars gets `numpy.ma` for, need not be imported (30 and 10 ms).
     """
     kinds = set(map(kind_of, values)) - {NULL}

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 CELLS: Final = 1_000_000
 """Per row group: enough that 3,000 columns are not torn to pieces, few enough that groups can be skipped."""
 MOST_ROWS: Final = 1 << 17
-"""Twice as many make a file of two floats 0.01 % smaller, and a query for one level in ten a fifth slower."""
+PAGE_SIZE: Final = 1 << 17
+"""Bytes: a reader that looks for one level skips the other pages of a group. Of ten levels in 349,305 rows it reads one in
+5.2 ms, by pages of polars' default (1 MiB) in 7.9, and the files are 0.01 % smaller."""
 LEAST_ROWS: Final = 1 << 10
 
 
@@ -152,7 +154,7 @@ def parquet(frame: pl.DataFrame, meta: str) -> memoryview:
     """A frame as a Parquet file with our text in its footer."""
     rows = min(max(CELLS // frame.width, LEAST_ROWS), MOST_ROWS)
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", row_group_size=rows, metadata={KEY: meta})
+    frame.write_parquet(buffer, compression="zstd", row_group_size=rows, data_page_size=PAGE_SIZE, metadata={KEY: meta})
     content = buffer.getbuffer()  # no copy of it is made
     stamp(content)
     return content

@@ -53,8 +53,8 @@ class UnitSource(Protocol):
     @property
     def unverified(self) -> int: ...  # noqa: D102
 
-    def levels(self) -> Sequence[int]:
-        """The local level number of each row."""
+    def levels(self, start: int = 0, stop: int | None = None) -> Sequence[int]:
+        """The local level number of each of the rows [start, stop)."""
 
     def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
         """The own-key records of the rows [start, stop), as they were added."""
@@ -120,10 +120,10 @@ class LogSource:
         """How many of the single records and events no checksum vouches for."""
         return (self._decoded or self._replay).unverified
 
-    def levels(self) -> Sequence[int]:
-        """The local level number of each row."""
+    def levels(self, start: int = 0, stop: int | None = None) -> Sequence[int]:
+        """The local level number of each of the rows [start, stop)."""
         if self._decoded is not None:
-            return self._decoded.levels  # type: ignore[return-value]
+            return self._decoded.levels[start:stop]  # type: ignore[return-value]
         singles = self._replay.levels
         levels = array("I")
         for kind, first, last in self._parts(0, self.rows):
@@ -132,7 +132,7 @@ class LogSource:
             else:
                 (level, _) = u.BLOCK_PREFIX.unpack_from(kind.payload)
                 levels.extend([level] * (last - first))
-        return levels
+        return levels[start:stop]
 
     def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
         """The own-key records of the rows [start, stop), as they were added."""
@@ -151,7 +151,7 @@ class LogSource:
         """Own keys and values as lists, once the unit was decoded into columns."""
         if self._decoded is None:
             return None
-        from .columns import frame_columns
+        from .rows import frame_columns
 
         return frame_columns(self._decoded.frame.slice(start, stop - start))
 
@@ -237,13 +237,19 @@ class PackSource:
         """All entries but single records, in order; of blocks only the prefix of the payload."""
         return events_of(self._meta)
 
-    def levels(self) -> Sequence[int]:
-        """The local level number of each row."""
-        from .names import LEVEL
-        from .packread import read_frame
+    def levels(self, start: int = 0, stop: int | None = None) -> Sequence[int]:
+        """The local level number of each of the rows [start, stop); of some of them without NumPy.
 
+        Raises:
+            FormatError: The pack is damaged.
+        """
+        from .names import LEVEL
+        from .packread import read_frame, read_rows
+
+        if self._frame is None and stop is not None:
+            return read_rows(self.path, start, stop)[LEVEL].to_list()
         frame = read_frame(self.path, [LEVEL]) if self._frame is None else self._frame
-        return frame[LEVEL].to_numpy()  # type: ignore[return-value]
+        return frame[LEVEL].to_numpy()[start:stop]  # type: ignore[return-value]
 
     def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
         """The own-key records of the rows [start, stop), as they were added.
@@ -251,8 +257,8 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .columns import frame_records
         from .packread import read_rows
+        from .rows import frame_records
 
         stop = self.rows if stop is None else min(stop, self.rows)
         if self._frame is not None:
@@ -271,8 +277,8 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .columns import frame_columns
         from .packread import read_rows
+        from .rows import frame_columns
 
         return frame_columns(
             read_rows(self.path, start, stop) if self._frame is None else self._frame.slice(start, stop - start)
