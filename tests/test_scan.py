@@ -172,7 +172,7 @@ def test_only_the_columns_asked_for_are_read(packs, monkeypatch):
     real = packread.read_frames
 
     def noting(wanted):
-        asked.extend(one.columns for one in wanted)
+        asked.extend(list(one.columns) for one in wanted)
         return real(wanted)
 
     monkeypatch.setattr(materialise, "read_frames", noting)

@@ -151,7 +151,7 @@ def _wanted(part: Part, where: pl.Expr | None, own: Sequence[Column]) -> Wanted:
 
 def _read_log(part: Part, own: Sequence[Column]) -> pl.DataFrame | None:
     try:
-        frame = part.source.frame().select(_needed(part, own)).head(part.rows)
+        frame = part.source.frame().select(list(_needed(part, own))).head(part.rows)
     except (RecorderError, OSError) as error:
         _lacks(part, error)
         return None
@@ -159,15 +159,15 @@ def _read_log(part: Part, own: Sequence[Column]) -> pl.DataFrame | None:
     return frame if where is None else frame.filter(where)
 
 
-def _needed(part: Part, own: Iterable[Column]) -> list[str]:
-    """The columns of a unit that the wanted columns are made of."""
-    names = [LEVEL]
+def _needed(part: Part, own: Iterable[Column]) -> dict[str, Any]:
+    """The columns of a unit that the wanted columns are made of, and their types."""
+    needed: dict[str, Any] = {LEVEL: pl.UInt32()}
     for column in own:
         if column.key in part.types:
-            names.append(column_name(column.key))
+            needed[column_name(column.key)] = part.types[column.key]
             if column.key in part.exact and (column.inherited or part.types[column.key] != column.dtype):
-                names.append(EXACT + column.key)
-    return names
+                needed[EXACT + column.key] = pl.Binary()
+    return needed
 
 
 def _own(series: pl.Series | None, exact: pl.Series | None, column: Column, rows: int) -> pl.Series:

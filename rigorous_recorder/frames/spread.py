@@ -42,8 +42,8 @@ class Spread:
     """Columns of a frame: those of the table of levels, spread over its rows, and the own ones cut alike.
 
     Where rows of one level lie in long stretches, all columns are cut into pieces of one level each. Pieces of a column that
-    have the same value share their memory: of 3 M rows of 30 levels, a number takes 1 to 11 MB instead of 24, and writing
-    fresh memory is what takes the time. Otherwise NumPy writes out the runs of levels.
+    have the same value share their memory: of 3 M rows of 30 levels, a number that has 3 values takes 2.4 MB, one that has 10
+    takes 8, instead of 24, and writing fresh memory is what takes the time. Otherwise NumPy writes out the runs of levels.
     """
 
     def __init__(self, rows: Rows) -> None:
