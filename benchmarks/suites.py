@@ -203,6 +203,29 @@ def frames(setting: Setting) -> list[Row]:
     return rows
 
 
+def query(setting: Setting) -> list[Row]:
+    setting.tell("recording what is asked")
+    try:
+        run_once("query.prepare", setting.sizes, setting.folder / "prepared")
+    except RunFailedError as error:
+        setting.failures["query.prepare"] = str(error)
+        return [Row("mean of x in episode 2", "did not run")]
+    others = {"query.polars": "polars, the flat file", "query.duckdb": "DuckDB, the flat file"}
+    outcome = setting.alternate("query.ours", *others, times=3)
+    means = {round(mean, 9) for run in outcome.runs.values() for mean in {one["mean"] for one in run}}
+    if len(means) > 1:
+        setting.failures["query"] = f"the answers differ: {sorted(means)}"
+    rows = []
+    for figure, what, limit in (("query", "without imports", 1.0), ("whole", "with imports", 1.4)):
+        mine = Figure("query.ours", figure, MILLISECONDS)
+        samples = {name: sample for name in others if (sample := outcome.get(name, figure)) is not None}
+        faster = min(samples, key=lambda name: samples[name].median, default="")
+        for name, against in others.items():
+            theirs, target = Figure(name, figure, MILLISECONDS), limit if name == faster else None
+            rows.append(compare(outcome, f"mean of x in episode 2, {what}", mine, against, theirs, target))
+    return rows
+
+
 SUITES: dict[str, tuple[str, Callable[[Setting], list[Row]]]] = {
     "headline": ("headline: 3 experiments x 10 episodes x {0.steps:,} timesteps, added one by one", headline),
     "readme": ("readme: {0.readme:,} records, two models in turn, one by the pending record", readme),
@@ -213,6 +236,7 @@ SUITES: dict[str, tuple[str, Callable[[Setting], list[Row]]]] = {
     "memory": ("memory of the recording process, {0.memory_from:,} to {0.memory_to:,} records", probes.memory),
     "reading": ("reading the headline back: {0.headline:,} records, fresh process, warm page cache", reading),
     "frames": ("flat frames: libraries imported, warm page cache", frames),
+    "query": ("a question to the headline: {0.headline:,} records, fresh process, warm page cache", query),
     "latency": ("single calls of add_record, {0.headline:,}, while syncing and sealing go on", probes.latency),
     "import": ("the import", probes.importing),
     "originals": ("the original releases from PyPI, {0.originals:,} records", probes.original_releases),

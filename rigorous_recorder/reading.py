@@ -108,15 +108,21 @@ class UnitPart:
                 source = source.loaded()
                 _recent.clear()
                 _recent[self] = source
+        if self._allowed is None and stop - start <= FEW:
+            yield self._chunk(source, source.levels(start, stop), start, stop)
+            return
         levels = source.levels()
         step = min(CHUNK, max(FEWEST, CELLS // max(source.width, 1)))
         for low in range(start, stop, step):
-            yield self._chunk(source, levels, low, min(low + step, stop))
+            high = min(low + step, stop)
+            whole = self._allowed is None
+            part = levels[low:high] if whole else [levels[row] for row in self.positions(source)[low:high]]
+            yield self._chunk(source, part, low, high)
 
-    def _chunk(self, source: UnitSource, levels: Sequence[int], start: int, stop: int) -> Iterator[Record]:
+    def _chunk(self, source: UnitSource, part: Sequence[int], start: int, stop: int) -> Iterator[Record]:
+        """The rows [start, stop) of those that are allowed, of which the levels are given."""
         whole = self._allowed is None
         rows = range(start, stop) if whole else self.positions(source)[start:stop]
-        part = levels[start:stop] if whole else [levels[row] for row in rows]
         locals_ = part.tolist() if hasattr(part, "tolist") else [int(level) for level in part]
         inherited = {level: self._attempt.inherited(self._locals.get(level)) for level in set(locals_)}
         bases = {level: base for level, (base, _) in inherited.items()}

@@ -25,8 +25,9 @@ from rigorous_recorder.errors import InvalidCallError, UnstorableTypeError, Unst
 from rigorous_recorder.store import blocks
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.blocks import block_records, encode_block
-from rigorous_recorder.store.columns import frame_records, unit_frame
+from rigorous_recorder.store.columns import unit_frame
 from rigorous_recorder.store.replay import Event
+from rigorous_recorder.store.rows import frame_records
 
 NS = "datetime64[ns]"
 UTC = dt.UTC

@@ -15,8 +15,10 @@ from strategies import exact_records, naive, records, spans, texts, times, unifo
 
 from rigorous_recorder import values as v
 from rigorous_recorder.store import unit as u
-from rigorous_recorder.store.columns import Decoded, column_key, column_name, frame_records, unit_frame
+from rigorous_recorder.store.columns import Decoded, unit_frame
+from rigorous_recorder.store.names import column_key, column_name
 from rigorous_recorder.store.replay import Replay
+from rigorous_recorder.store.rows import frame_records
 from rigorous_recorder.store.source import LogSource
 from rigorous_recorder.store.walk import Walk
 

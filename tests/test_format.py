@@ -24,7 +24,7 @@ from strategies import exact_records, records
 
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecordKeeper, levels, saved
 from rigorous_recorder import values as v
-from rigorous_recorder.store import attempt, background, claim, columns, journal, layout, pack, packmeta, series
+from rigorous_recorder.store import attempt, background, claim, columns, journal, layout, names, pack, packmeta, series
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.source import LogSource, PackSource
 
@@ -386,13 +386,13 @@ def test_values():
 
 
 def test_packs_columns_and_footer():
-    names = [row[0] for row in table("| column | type | content |")]
-    assert names == [
-        f"`{columns.LEVEL}`",
-        f"the key; `{columns.ESCAPE}<key>` where the key is empty or starts with `{columns.RESERVED}`",
-        f"`{columns.EXACT}<key>`",
+    listed = [row[0] for row in table("| column | type | content |")]
+    assert listed == [
+        f"`{names.LEVEL}`",
+        f"the key; `{names.ESCAPE}<key>` where the key is empty or starts with `{names.RESERVED}`",
+        f"`{names.EXACT}<key>`",
     ]
-    assert f"`{columns._NONE.hex().upper()}` in `{columns.EXACT}<key>`" in FLAT
+    assert f"`{columns._NONE.hex().upper()}` in `{names.EXACT}<key>`" in FLAT
     text = packmeta.pack_meta(packmeta.PackMeta(units.header(), [], 5, 6, 7))
     assert f"have under `{packmeta.KEY}` the text `{text.split()[0]} <crc> <data>`" in FLAT
     assert f"`{text.split()[1]}` in the place of these digits" in FLAT

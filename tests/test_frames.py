@@ -17,9 +17,11 @@ from programs import run, wait_until_sealed
 
 import rigorous_recorder
 from rigorous_recorder import ExperimentCollection, RecorderError, RecorderWarning, RecordKeeper
-from rigorous_recorder.frames.materialise import Runs, materialise
-from rigorous_recorder.frames.plan import Part, make_plan
+from rigorous_recorder.frames.materialise import materialise
+from rigorous_recorder.frames.part import Part
+from rigorous_recorder.frames.plan import make_plan
 from rigorous_recorder.frames.polars import to_polars
+from rigorous_recorder.frames.stretches import Runs
 from rigorous_recorder.levels import pack_level
 from rigorous_recorder.reading import read_collection
 from rigorous_recorder.store import pack
@@ -734,9 +736,9 @@ def test_a_plan_can_be_looked_at_and_executed_in_parts(study):
     assert len(plan.parts) == 2
     assert all(isinstance(part, Part) and part.whole and part.rows == 6 for part in plan.parts)
     assert plan.table.columns == COLUMNS[:13]
-    rows = materialise(plan.select(["model", "loss"]), plan.parts[1:])
+    rows = materialise(plan.select(["model", "loss"]), [(part, None) for part in plan.parts[1:]])
     assert isinstance(rows.runs, Runs)
-    assert rows.runs.rows == 6
+    assert rows.height == rows.runs.rows == 6
     assert rows.columns["loss"].to_list() == [0.5, 0.25, None] * 2
     assert (
         plan.table["model"].gather(rows.runs.spread(np.arange(plan.table.height))).to_list() == ["m1"] * 3 + ["m2"] * 3

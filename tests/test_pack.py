@@ -18,9 +18,11 @@ from strategies import exact_records, records
 from rigorous_recorder.errors import FormatError
 from rigorous_recorder.store import columns, files, layout, pack, packmeta
 from rigorous_recorder.store import unit as u
-from rigorous_recorder.store.columns import frame_records, unit_frame
+from rigorous_recorder.store.columns import unit_frame
 from rigorous_recorder.store.helper import SealingHelper
-from rigorous_recorder.store.pack import equal, read_frame, seal, verify
+from rigorous_recorder.store.pack import equal, seal
+from rigorous_recorder.store.packread import read_frame, verify
+from rigorous_recorder.store.rows import frame_records
 from rigorous_recorder.store.source import LogSource, PackSource
 
 ROWS = [{"x": n / 3, "index": n} for n in range(3_000)]

@@ -17,7 +17,7 @@ from test_frames_model import LEVELS, TREES, Level, close_all, grow
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderWarning, RecordKeeper
 from rigorous_recorder.frames import materialise, scan
 from rigorous_recorder.session import background
-from rigorous_recorder.store import pack
+from rigorous_recorder.store import pack, packread
 
 COMPARED = {
     pl.Boolean: [True, False],
@@ -111,11 +111,11 @@ def packs(collection):
 def opened(monkeypatch):
     """The packs whose columns are read."""
     paths = []
-    real = pack.read_frames
+    real = packread.read_frames
 
-    def counting(given_, *rest):
-        paths.extend(given_)
-        return real(given_, *rest)
+    def counting(wanted):
+        paths.extend(one.path for one in wanted)
+        return real(wanted)
 
     monkeypatch.setattr(materialise, "read_frames", counting)
     return paths
@@ -169,11 +169,11 @@ def test_head_stops_early(packs, opened):
 
 def test_only_the_columns_asked_for_are_read(packs, monkeypatch):
     asked = []
-    real = pack.read_frames
+    real = packread.read_frames
 
-    def noting(paths, columns, *rest):
-        asked.append(list(columns))
-        return real(paths, columns, *rest)
+    def noting(wanted):
+        asked.extend(list(one.columns) for one in wanted)
+        return real(wanted)
 
     monkeypatch.setattr(materialise, "read_frames", noting)
     packs.scan().filter(pl.col("episode") == 2).select(pl.col("x").mean()).collect()
@@ -198,7 +198,7 @@ def test_row_groups_that_cannot_match_are_not_read(tmp_path, monkeypatch):
     content = bytearray(path.read_bytes())
     content[16 : len(content) // 2] = bytes(len(content) // 2 - 16)
     path.write_bytes(content)
-    monkeypatch.setattr(pack, "ABORTS", False)  # where polars could abort, the whole pack is checked first
+    monkeypatch.setattr(packread, "ABORTS", False)  # where polars could abort, the whole pack is checked first
     assert lazy.select("step").collect()["step"].to_list() == list(range(7 * pack.LEAST_ROWS, 8 * pack.LEAST_ROWS))
     with pytest.warns(DamageWarning, match="is damaged.* lacks its 8,192 rows"):
         assert collection.scan().select(pl.col("step").sum()).collect().item() == 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from rigorous_recorder.branches import ATTEMPT_DIGITS, ATTEMPT_KEY
 from rigorous_recorder.levels import AUTOMATIC
 from rigorous_recorder.lineage import level_text, lineage_text
@@ -86,7 +84,7 @@ class Keepers:
             if value is not _MISSING:
                 places.append(place)
                 present.append(value)
-        return Inherited(present, np.array(places, "i8"), len(self))
+        return Inherited(present, places, len(self))
 
 
 _MISSING: Final = object()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from rigorous_recorder.store.pieces import python_list
+from rigorous_recorder.store.kinds import python_list
 
 from .categories import Categories, chosen
 from .materialise import materialise
@@ -61,7 +61,7 @@ def pandas_frame(rows: Rows, categorical: Collection[str]) -> pd.DataFrame:
             columns[column.name] = _category(series) if as_category else _array(series)
         else:
             columns[column.name] = _inherited(rows, column, used, as_category=as_category)
-    return pd.DataFrame(columns, index=pd.RangeIndex(rows.runs.rows), copy=False)
+    return pd.DataFrame(columns, index=pd.RangeIndex(rows.height), copy=False)
 
 
 def table_frame(table: pl.DataFrame) -> pd.DataFrame:

@@ -10,33 +10,28 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import polars as pl
 
 from rigorous_recorder.branches import ATTEMPT_KEY
 from rigorous_recorder.errors import DamageWarning, InvalidCallError, RecorderError, UnknownKeyError, nearest, warn
 from rigorous_recorder.levels import AUTOMATIC
-from rigorous_recorder.reading import KEEP
-from rigorous_recorder.store import files
 from rigorous_recorder.store.attempt import RUNNING, STALE
-from rigorous_recorder.store.columns import EXACT, column_key, column_name
 from rigorous_recorder.store.memory import unhurried
+from rigorous_recorder.store.names import EXACT, column_key
 from rigorous_recorder.store.snapshot import AGAIN, open_unit
-from rigorous_recorder.store.source import LogSource, PackSource
+from rigorous_recorder.store.source import LogSource
 
 from .keepers import LINEAGE_KEY, OURS, Keepers, inherited_keys
-from .widening import Typed, bounds_of, common_type
+from .part import Part
+from .widening import common_type
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rigorous_recorder.branches import Branch, Condition
     from rigorous_recorder.levels import LevelId
     from rigorous_recorder.reading import AttemptView, UnitView, View
     from rigorous_recorder.store.replay import Finding
-    from rigorous_recorder.store.snapshot import UnitPlace
     from rigorous_recorder.store.source import UnitSource
 
 AUTOMATIC_TYPES: Final[dict[str, Any]] = {
@@ -48,9 +43,6 @@ AUTOMATIC_TYPES: Final[dict[str, Any]] = {
     "experiment_duration": pl.Float64(),
 }
 """The types of the automatic columns, whatever an attempt has of them yet."""
-
-SPARSE: Final = 4
-"""Local level numbers up to so many times their count (and a few thousand) are looked up in a table."""
 
 
 @dataclass(frozen=True)
@@ -70,96 +62,6 @@ class Column:
     dtype: Any
     inherited: bool
     own: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The rows of one unit that belong into the frame.
-
-    Attributes:
-        kept: The unit, unless it is to be opened again when it is needed.
-        place: Where it is; None in memory.
-        grows: Whether somebody may still be writing it.
-        rows: How many rows it had when it was read; it may have grown since.
-        levels: By local level number, the row in the table of levels; -1 for a level that does not belong into the frame.
-        lost: The row of the table for records whose level no unit defines; None when they do not belong into the frame.
-        whole: Whether all rows belong into the frame.
-        types: By key, the polars type of the unit's own column.
-        exact: The keys that have a companion column with exact values.
-    """
-
-    kept: UnitSource | None
-    place: UnitPlace | None
-    grows: bool
-    rows: int
-    levels: Mapping[int, int]
-    lost: int | None
-    whole: bool
-    types: Mapping[str, Any]
-    exact: frozenset[str]
-
-    @property
-    def source(self) -> UnitSource:
-        """The unit; of a released part, read anew each time."""
-        opened = self.opened().kept
-        assert opened is not None  # that is what opening is for
-        return opened
-
-    def opened(self) -> Part:
-        """The part with its unit at hand, from where it is now.
-
-        Raises:
-            RecorderError: The unit is gone.
-        """
-        if self.kept is not None and not (isinstance(self.kept, PackSource) and not files.exists(self.kept.path)):
-            return self
-        assert self.place is not None  # only units with a place are let go of
-        source = open_unit(self.place)
-        if source is None:
-            raise RecorderError(
-                f"{self.place.path} was there and is gone. Hint: was the collection moved or cleaned up?"
-            )
-        return replace(self, kept=source)
-
-    def released(self) -> Part:
-        """The part without what takes memory. A log that may grow is kept: later it might have other types."""
-        large = isinstance(self.kept, LogSource) and self.place is not None and len(self.kept.data) > KEEP
-        return replace(self, kept=None) if large and not self.grows else self
-
-    def at(self, rows: Collection[int]) -> Part:
-        """The part with the rows only of levels that have these rows in the table of levels."""
-        levels = {local: row if row in rows else -1 for local, row in self.levels.items()}
-        lost = self.lost if self.lost in rows else None
-        if levels == self.levels and lost == self.lost:
-            return self
-        return replace(self, levels=levels, lost=lost, whole=False)
-
-    @property
-    def empty(self) -> bool:
-        """Whether no record of it can belong into the frame."""
-        return self.lost is None and all(row < 0 for row in self.levels.values())
-
-    def typed(self, key: str) -> Typed:
-        """The type of a key's column in this unit."""
-        return Typed(self.types[key], lambda: bounds_of(self.source.frame([column_name(key)]).to_series()))
-
-    def looked_up(self, locals_: NDArray[Any]) -> NDArray[Any]:
-        """The rows in the table of levels of local level numbers; -1 where one does not belong into the frame."""
-        other = -1 if self.lost is None else self.lost
-        known = np.array(sorted(self.levels), "i8")
-        rows = np.array([self.levels[local] for local in known.tolist()], "i8")
-        if not len(known):
-            return np.full(len(locals_), other)
-        highest = int(known[-1])
-        found: NDArray[Any]
-        if highest < SPARSE * len(known) + 4096:
-            table = np.full(highest + 2, other)
-            table[known] = rows
-            found = table[np.minimum(locals_, highest + 1)]
-        else:
-            places = np.minimum(np.searchsorted(known, locals_), len(known) - 1)
-            found = np.where(known[places] == locals_, rows[places], other)
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,11 +217,15 @@ class _Used:
 
     @cached_property
     def rows(self) -> set[int]:
-        """These rows."""
+        """These rows. NumPy, which takes 30 ms to import, is for this and for short runs only."""
+        import numpy as np
+
+        from .stretches import looked_up
+
         found: set[int] = set()
         for part in self._parts:
             locals_ = np.unique(np.asarray(part.source.levels())[: part.rows])
-            found.update(part.looked_up(locals_).tolist())
+            found.update(looked_up(part, locals_).tolist())
         return found
 
 

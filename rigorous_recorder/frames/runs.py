@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import polars as pl
 
 from rigorous_recorder.branches import ATTEMPT_DIGITS, ATTEMPT_KEY
@@ -71,7 +70,7 @@ def runs_table(attempts: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> pl.
         if name != key:
             warn(f"The info key {key!r} has the name of a column of the table of runs, so it is the column {name!r}.")
         places = [place for place, (_, info) in enumerate(attempts) if key in info]
-        values = Inherited([attempts[place][1][key] for place in places], np.array(places, "i8"), len(attempts))
+        values = Inherited([attempts[place][1][key] for place in places], places, len(attempts))
         columns[name] = values.column(values.typed().dtype)
     add(_LAST)
     return pl.DataFrame(columns)

@@ -17,40 +17,24 @@ from rigorous_recorder import values as v
 
 from . import unit as u
 from .gather import Gathered
-from .memory import unhurried
-from .pieces import LIST, OTHER, TYPES, Piece, kind_of, python_list, split
+from .kinds import LIST, OTHER, TYPES, kind_of
+from .names import EXACT, LEVEL, column_key, column_name
+from .pieces import Piece, split
 from .template import FLOAT, INT, NULL, TEXT
 from .text import text_form
 from .walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from .replay import Event, Finding, Replay
     from .unit import Header
 
-LEVEL: Final = "rr_level"
-EXACT: Final = "rr_exact:"
-ESCAPE: Final = "rr_key:"
-RESERVED: Final = "rr_"
-
 _NONE: Final = v.encode_exact(None)
 _EXACT_INTS: Final = 2**53
 """From here on not every int has a float of its own."""
-
-
-def column_name(key: str) -> str:
-    """The column of a key: the key itself, unless it could be taken for a column of ours (polars renames "")."""
-    return ESCAPE + key if key.startswith(RESERVED) or not key else key
-
-
-def column_key(name: str) -> str | None:
-    """The key of a column, or None for a column of ours."""
-    if name.startswith(ESCAPE):
-        return name[len(ESCAPE) :]
-    return None if name.startswith(RESERVED) else name
 
 
 class Decoded:
@@ -347,7 +331,7 @@ def _list_series(lists: list[list[Any]], dtype: Any) -> pl.Series:
     return pl.select(pl.coalesce(_spread(grouped, places, len(lists)), empty)).to_series()
 
 
-# ---- and back --------------------------------------------------------------------------------------------------------
+# ---- companions ------------------------------------------------------------------------------------------------------
 
 
 def encode_own(value: Any) -> bytes:
@@ -366,80 +350,3 @@ def _is_plain(value: Any) -> bool:
     if cls is dict:
         return all(key.__class__ is str for key in value) and all(_is_plain(item) for item in value.values())
     return cls in v.SCALARS or kind_of(value) == "utc"
-
-
-def frame_records(frame: pl.DataFrame, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
-    """The own-key records of the rows [start, stop) of a unit's frame, as they were added.
-
-    Raises:
-        ValueError: A companion is damaged.
-    """
-    with unhurried():
-        return _frame_records(frame.slice(start, None if stop is None else max(0, stop - start)))
-
-
-def frame_columns(frame: pl.DataFrame) -> tuple[list[str], list[list[Any]]] | None:
-    """The own keys of a unit's frame and their values as lists; None when not every row has just these values."""
-    names = [name for name in frame.columns if name != LEVEL]
-    if not names or any(name.startswith(EXACT) or frame[name].null_count() for name in names):
-        return None
-    with unhurried():
-        return [str(column_key(name)) for name in names], [python_list(frame[name]) for name in names]
-
-
-def _frame_records(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    named = [(key, frame[name]) for name in frame.columns if (key := column_key(name)) is not None]
-    companions = {name for name in frame.columns if name.startswith(EXACT)}
-    if 2 * sum(column.null_count() for _, column in named) > frame.height * len(named):
-        return _sparse_records(frame, named, companions)
-    records = _zipped([key for key, _ in named], [python_list(column) for _, column in named], frame.height)
-    for key, column in named:
-        exact = frame[EXACT + key] if EXACT + key in companions else None
-        if column.null_count():
-            absent = column.is_null() if exact is None else column.is_null() & exact.is_null()
-            for place in absent.arg_true().to_list():
-                del records[place][key]
-        if exact is not None:
-            places = exact.is_not_null().arg_true()
-            for place, encoded in zip(places.to_list(), exact.gather(places).to_list(), strict=True):
-                records[place][key] = v.decode_exact(encoded)
-    return records
-
-
-def _sparse_records(
-    frame: pl.DataFrame, named: list[tuple[str, pl.Series]], companions: set[str]
-) -> list[dict[str, Any]]:
-    """The same where most cells are empty: value by value, since a dict of all keys for each row may not fit anywhere."""
-    records: list[dict[str, Any]] = [{} for _ in range(frame.height)]
-    for key, column in named:
-        exact = frame[EXACT + key] if EXACT + key in companions else None
-        present = column.is_not_null()
-        for place, value in zip(present.arg_true().to_list(), python_list(column.filter(present)), strict=True):
-            records[place][key] = value
-        if exact is not None:
-            places = exact.is_not_null().arg_true()
-            for place, encoded in zip(places.to_list(), exact.gather(places).to_list(), strict=True):
-                records[place][key] = v.decode_exact(encoded)
-    return records
-
-
-_MOST_UNROLLED: Final = 64
-_zippers: Final[dict[int, Callable[..., Callable[[list[list[Any]]], list[dict[str, Any]]]]]] = {}
-
-
-def _zipped(keys: list[str], columns: list[list[Any]], rows: int) -> list[dict[str, Any]]:
-    """Dicts from columns: by a dict display of as many keys where they are few, which takes a third of `dict(zip())`."""
-    count = len(keys)
-    if not count:
-        return [{} for _ in range(rows)]
-    if count > _MOST_UNROLLED:
-        return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
-    zipper = _zippers.get(count)
-    if zipper is None:
-        numbers = range(count)
-        names = ", ".join(f"k{n}" for n in numbers)
-        display = ", ".join(f"k{n}: v{n}" for n in numbers)
-        values = ", ".join(f"v{n}" for n in numbers)
-        code = f"lambda {names}: lambda columns: [{{{display}}} for {values}, in zip(*columns)]"
-        zipper = _zippers[count] = eval(code)  # noqa: S307  (numbers only: no key is part of the code)
-    return zipper(*keys)(columns)

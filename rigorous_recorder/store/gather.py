@@ -11,9 +11,10 @@ from rigorous_recorder import values as v
 
 from . import unit as u
 from .blocks import block_columns, block_rows
+from .kinds import kind_of
 from .memory import unhurried
 from .notes import UNDECODABLE, type_notes, undecodable, undecodable_block
-from .pieces import Piece, kind_of, split
+from .pieces import Piece, split
 from .series import DATE, MICROSECONDS, NUMBERS, VALUE, Stored, unstore
 from .template import NULL, TEXT, Field, Template, compile_template, read_field
 from .walk import Block, Loose, Stretch, Walk

@@ -25,6 +25,8 @@ from .replay import Event
 
 KEY: Final = "rigorous_recorder"
 _TEXT: Final = re.compile(rb"RRPACK1 ([0-9a-f]{8}) ([A-Za-z0-9+/]+={0,2})")
+_ARROW: Final = b"\x0cARROW:schema\x18"
+_DESCRIBED: Final = re.compile(_ARROW + rb"[\x80-\xff]*[\0-\x7f][A-Za-z0-9+/]+={0,2}")
 _ZEROS: Final = b"0" * 8
 _TAIL: Final = struct.Struct("<I4s")
 _GUESS: Final = 1 << 16
@@ -90,6 +92,16 @@ def load_meta(path: str) -> PackMeta:
         FormatError: It is no pack of ours, or is damaged.
         OSError: It cannot be read.
     """
+    return load_described(path)[0]
+
+
+def load_described(path: str) -> tuple[PackMeta, bytes | None]:
+    """The same, and the text in which Arrow describes the columns: two packs that have the same have the same columns.
+
+    Raises:
+        FormatError: It is no pack of ours, or is damaged.
+        OSError: It cannot be read.
+    """
     name = layout.parse_unit(path.rpartition("/")[2])
     descriptor = files.open_read(path)
     try:
@@ -106,7 +118,7 @@ def load_meta(path: str) -> PackMeta:
         raise FormatError(f"The pack {path} has a damaged footer, or was written by another program.")
     if name is not None and (name.writer, name.n, name.rows) != (meta.header.writer, meta.header.n, meta.rows):
         raise FormatError(f"The pack {path} holds another unit than its name says.")
-    return meta
+    return meta, _arrow_schema(footer)
 
 
 def read_meta(path: str) -> tuple[u.Header, list[Event], int]:
@@ -137,6 +149,13 @@ def _last_text(footer: bytes) -> re.Match[bytes] | None:
     """Our text in a footer: the last of its kind, since what a user wrote can only be in the statistics before it."""
     at = footer.rfind(b"RRPACK1 ")
     return None if at < 0 else _TEXT.match(footer, at)
+
+
+def _arrow_schema(footer: bytes) -> bytes | None:
+    """The last text of that name in a footer, with the two bytes of its length; None where there is none."""
+    at = footer.rfind(_ARROW)
+    match = None if at < 0 else _DESCRIBED.match(footer, at)
+    return None if match is None else match[0]
 
 
 def _find(footer: bytes) -> PackMeta | None:

@@ -2,65 +2,20 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
 
-from .template import BOOL, FLOAT, INT, NULL, TEXT
+from .kinds import KINDS, TYPES, kind_of, python_list
+from .template import BOOL, FLOAT, INT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-LIST: Final = "list"
-OTHER: Final = "other"
-
-TYPES: Final[dict[str, Any]] = {
-    NULL: pl.Null,
-    BOOL: pl.Boolean,
-    FLOAT: pl.Float64,
-    TEXT: pl.String,
-    "bytes": pl.Binary,
-    "date": pl.Date,
-    "time": pl.Time,
-    "datetime": pl.Datetime("us"),
-    "utc": pl.Datetime("us", "UTC"),
-    "timedelta": pl.Duration("us"),
-}
-"""The column type of each kind; an int's is Int64 or UInt64, a list's what its items are, and OTHER has none."""
-
 _NUMPY: Final = {BOOL: "?", FLOAT: "f8"}
-_LONGEST: Final = dt.timedelta(microseconds=2**63 - 1)
-
-_KINDS: Final[dict[type, str]] = {
-    type(None): NULL,
-    bool: BOOL,
-    int: INT,
-    float: FLOAT,
-    str: TEXT,
-    bytes: "bytes",
-    dt.date: "date",
-    list: LIST,
-}
-"""Classes all of whose values are of one kind."""
-
-
-def kind_of(value: Any) -> str:
-    """The kind of a value: which type of column gives it back exactly, or OTHER."""
-    cls = value.__class__
-    kind = _KINDS.get(cls)
-    if kind is not None:
-        return kind
-    if cls is dt.datetime:
-        return "datetime" if value.tzinfo is None else "utc" if value.tzinfo is dt.UTC else OTHER
-    if cls is dt.time and value.tzinfo is None:
-        return "time"
-    if cls is dt.timedelta and -_LONGEST <= value <= _LONGEST:
-        return "timedelta"
-    return OTHER
 
 
 class Piece:
@@ -123,21 +78,11 @@ class Piece:
         return pl.Series([values], dtype=dtype).new_from_index(0, self.count)
 
 
-def python_list(column: pl.Series) -> list[Any]:
-    """A column's values as Python objects, aware times with `datetime.timezone.utc` as records have them."""
-    if column.dtype == TYPES["utc"]:
-        naive = column.dt.replace_time_zone(None).to_list()
-        return [None if value is None else value.replace(tzinfo=dt.UTC) for value in naive]
-    if column.dtype == pl.List(TYPES["utc"]):
-        return [None if value is None else python_list(value) for value in column]
-    return column.to_list()
-
-
 def split(values: list[Any], start: int, places: NDArray[Any] | None) -> list[Piece]:
     """Python values as pieces, one for each kind among them."""
     classes = set(map(type, values))
     if len(classes) == 1:
-        kind = _KINDS.get(classes.pop())
+        kind = KINDS.get(classes.pop())
         if kind is not None and kind != INT:
             return [Piece(kind, start, len(values), values, places)]
         if kind == INT and max(values) < 2**63:

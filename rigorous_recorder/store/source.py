@@ -15,7 +15,7 @@ from rigorous_recorder import values as v
 from . import unit as u
 from .blocks import block_records
 from .notes import UNDECODABLE, revive, type_notes, undecodable, undecodable_block
-from .packmeta import PackMeta, events_of, load_meta
+from .packmeta import events_of, load_described
 from .replay import Finding, Replay, block_rows
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class UnitSource(Protocol):
     @property
     def unverified(self) -> int: ...  # noqa: D102
 
-    def levels(self) -> Sequence[int]:
-        """The local level number of each row."""
+    def levels(self, start: int = 0, stop: int | None = None) -> Sequence[int]:
+        """The local level number of each of the rows [start, stop)."""
 
     def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
         """The own-key records of the rows [start, stop), as they were added."""
@@ -130,10 +130,10 @@ class LogSource:
         """How many of the single records and events no checksum vouches for."""
         return (self._decoded or self._replay).unverified
 
-    def levels(self) -> Sequence[int]:
-        """The local level number of each row."""
+    def levels(self, start: int = 0, stop: int | None = None) -> Sequence[int]:
+        """The local level number of each of the rows [start, stop)."""
         if self._decoded is not None:
-            return self._decoded.levels  # type: ignore[return-value]
+            return self._decoded.levels[start:stop]  # type: ignore[return-value]
         singles = self._replay.levels
         levels = array("I")
         for kind, first, last in self._parts(0, self.rows):
@@ -142,7 +142,7 @@ class LogSource:
             else:
                 (level, _) = u.BLOCK_PREFIX.unpack_from(kind.payload)
                 levels.extend([level] * (last - first))
-        return levels
+        return levels[start:stop]
 
     def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
         """The own-key records of the rows [start, stop), as they were added."""
@@ -172,7 +172,7 @@ class LogSource:
         """Own keys and values as lists, once the unit was decoded into columns."""
         if self._decoded is None or self._decoded.wide:
             return None
-        from .columns import frame_columns
+        from .rows import frame_columns
 
         return frame_columns(self._decoded.frame.slice(start, stop - start))
 
@@ -255,7 +255,7 @@ class PackSource:
             OSError: It cannot be read.
         """
         self.path = path
-        self._meta: PackMeta = load_meta(path)
+        self._meta, self._described = load_described(path)
         self.header = self._meta.header
         self.rows = self._meta.rows
         self.beat = max(self._meta.beat, self.header.time)
@@ -268,13 +268,19 @@ class PackSource:
         """All entries but single records, in order; of blocks only the prefix of the payload."""
         return events_of(self._meta)
 
-    def levels(self) -> Sequence[int]:
-        """The local level number of each row."""
-        from .columns import LEVEL
-        from .pack import read_frame
+    def levels(self, start: int = 0, stop: int | None = None) -> Sequence[int]:
+        """The local level number of each of the rows [start, stop); of some of them without NumPy.
 
+        Raises:
+            FormatError: The pack is damaged.
+        """
+        from .names import LEVEL
+        from .packread import read_frame, read_rows
+
+        if self._frame is None and stop is not None:
+            return read_rows(self.path, start, stop)[LEVEL].to_list()
         frame = read_frame(self.path, [LEVEL]) if self._frame is None else self._frame
-        return frame[LEVEL].to_numpy()  # type: ignore[return-value]
+        return frame[LEVEL].to_numpy()[start:stop]  # type: ignore[return-value]
 
     def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
         """The own-key records of the rows [start, stop), as they were added.
@@ -282,8 +288,8 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .columns import frame_records
-        from .pack import read_rows
+        from .packread import read_rows
+        from .rows import frame_records
 
         stop = self.rows if stop is None else min(stop, self.rows)
         if self._frame is not None:
@@ -302,8 +308,8 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .columns import frame_columns
-        from .pack import read_rows
+        from .packread import read_rows
+        from .rows import frame_columns
 
         return frame_columns(
             read_rows(self.path, start, stop) if self._frame is None else self._frame.slice(start, stop - start)
@@ -320,7 +326,7 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .pack import read_frame
+        from .packread import read_frame
 
         if self._frame is None and columns is not None:
             return read_frame(self.path, columns)
@@ -334,6 +340,6 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .pack import read_schema
+        from .packread import read_schema
 
-        return read_schema(self.path) if self._frame is None else dict(self._frame.schema)
+        return read_schema(self.path, self._described) if self._frame is None else dict(self._frame.schema)

@@ -1,0 +1,74 @@
+"""The seed's question, "mean of x in episode 2", asked of what was recorded and of the flat file that a user would have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from benchmarks.contestants import headline
+from benchmarks.contestants.flat import FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.workloads import Job, Measured
+
+
+def prepare(job: Job) -> Measured:
+    """Record the headline once, ours and flat; the contestants below find both in their folder's parent."""
+    from benchmarks.workloads import Job as NewJob
+
+    for name, contestant in (("ours", headline.ours), ("flat", headline.flat)):
+        contestant(NewJob(name, os.path.join(job.folder, name), job.sizes))
+    return {}
+
+
+def _beside(job: Job, name: str) -> str:
+    return str(Path(job.folder).parent / "prepared" / name)
+
+
+def _asked(start: float, ask: Callable[[], float]) -> Measured:
+    """The time of the question, and that since `start`, before anything was imported."""
+    imported = perf_counter()
+    mean = ask()
+    end = perf_counter()
+    return {"query": end - imported, "whole": end - start, "mean": mean}
+
+
+def ours(job: Job) -> Measured:
+    start = perf_counter()
+    import polars as pl
+
+    import rigorous_recorder.frames.plan
+    import rigorous_recorder.frames.scan  # noqa: F401 (before the clock, as all imports)
+    from rigorous_recorder import ExperimentCollection
+
+    def ask() -> float:
+        lazy = ExperimentCollection(_beside(job, "ours")).scan()
+        return float(lazy.filter(pl.col("episode") == 2).select(pl.col("x").mean()).collect().item())
+
+    return _asked(start, ask)
+
+
+def polars(job: Job) -> Measured:
+    start = perf_counter()
+    import polars as pl
+
+    def ask() -> float:
+        lazy = pl.scan_parquet(os.path.join(_beside(job, "flat"), FILE))
+        return float(lazy.filter(pl.col("episode") == 2).select(pl.col("x").mean()).collect().item())
+
+    return _asked(start, ask)
+
+
+def duckdb(job: Job) -> Measured:
+    start = perf_counter()
+    import duckdb
+
+    def ask() -> float:
+        relation = duckdb.read_parquet(os.path.join(_beside(job, "flat"), FILE))
+        return float(relation.filter("episode = 2").aggregate("avg(x)").fetchall()[0][0])
+
+    return _asked(start, ask)

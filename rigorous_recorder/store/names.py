@@ -1,0 +1,22 @@
+"""Names: what the columns of a unit's frame are called. Imports nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LEVEL: Final = "rr_level"
+EXACT: Final = "rr_exact:"
+ESCAPE: Final = "rr_key:"
+RESERVED: Final = "rr_"
+
+
+def column_name(key: str) -> str:
+    """The column of a key: the key itself, unless it could be taken for a column of ours (polars renames "")."""
+    return ESCAPE + key if key.startswith(RESERVED) or not key else key
+
+
+def column_key(name: str) -> str | None:
+    """The key of a column, or None for a column of ours."""
+    if name.startswith(ESCAPE):
+        return name[len(ESCAPE) :]
+    return None if name.startswith(RESERVED) else name
