@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import ELSEWHERE, run_killed, wait_until_sealed
+from programs import ELSEWHERE, run_killed, stable, wait_until_sealed
 
 from rigorous_recorder import ExperimentCollection, RecorderError, RecordKeeper, errors
 
@@ -75,7 +75,7 @@ KEPT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", KEPT, ids=repr)
+@pytest.mark.parametrize("value", KEPT, ids=stable)
 def test_what_can_be_sent_is_sent_as_it_is(value):
     error = errors.UnstorableTypeError("no", key="x")
     error.record = {"x": value}
