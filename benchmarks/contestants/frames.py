@@ -70,8 +70,11 @@ def _rows(job: Job, workload: str) -> int:
 
 
 def _ours(workload: str, library: str, job: Job) -> Measured:
-    import rigorous_recorder.frames.plan  # before the clock, as all imports
+    import numpy.ma  # noqa: F401 (before the clock, as all imports)
+
+    import rigorous_recorder.frames.plan
     import rigorous_recorder.frames.polars
+    import rigorous_recorder.frames.stretches
     from rigorous_recorder import ExperimentCollection
 
     collection = ExperimentCollection(_beside(job, workload))
