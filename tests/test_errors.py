@@ -20,6 +20,7 @@ import pytest
 from programs import ELSEWHERE, run_killed, stable, wait_until_sealed
 
 from rigorous_recorder import ExperimentCollection, RecorderError, RecordKeeper, errors
+from rigorous_recorder.store.background import background
 
 CLASSES = [
     cls
@@ -184,7 +185,9 @@ def test_a_sync_interval_that_is_none_is_refused_in_our_words(tmp_path, wrong):
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_reading_on_when_the_folder_was_removed(tmp_path, sealed):
+def test_reading_on_when_the_folder_was_removed(tmp_path, sealed, monkeypatch):
+    if not sealed:
+        monkeypatch.setattr(background.helper, "submit", lambda path: False)  # else it seals while the folder goes
     collection = ExperimentCollection(tmp_path / "study")
     with collection.new_experiment() as experiment:
         experiment.add_records(n=np.random.default_rng(0).random(200_000))
