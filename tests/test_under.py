@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from flat import OLD_POLARS
 from programs import run, stable
 
 from rigorous_recorder import CollectionView, RecorderError, RecorderWarning, RecordKeeper
@@ -286,7 +287,8 @@ def test_an_error_of_a_callable_says_over_which_key_and_value(study, frame):
         "pandas": study.to_pandas().rr.under,
         "lazy": lambda **keys: study.scan().rr.under(**keys).collect(),
     }
-    with pytest.raises(TypeError, match="'<' not supported") as caught:
+    hidden = pl.exceptions.ComputeError if OLD_POLARS and frame == "lazy" else TypeError  # polars 1 hides the type
+    with pytest.raises(hidden, match="'<' not supported") as caught:
         ways[frame](lr=lambda lr: lr < 0.3)
     said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
     assert re.search(r"under\(lr=\.\.\.\), for the value 'small' of a level\. Hint: ", said)
