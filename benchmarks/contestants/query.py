@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks.contestants import headline
 from benchmarks.contestants.flat import FILE
+from benchmarks.contestants.reading import beside, prepare
+
+__all__ = ["prepare"]  # the same two are asked as are read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.workloads import Job, Measured
-
-
-def prepare(job: Job) -> Measured:
-    """Record the headline once, ours and flat; the contestants below find both in their folder's parent."""
-    from benchmarks.workloads import Job as NewJob
-
-    for name, contestant in (("ours", headline.ours), ("flat", headline.flat)):
-        contestant(NewJob(name, os.path.join(job.folder, name), job.sizes))
-    return {}
-
-
-def _beside(job: Job, name: str) -> str:
-    return str(Path(job.folder).parent / "prepared" / name)
 
 
 def _asked(start: float, ask: Callable[[], float]) -> Measured:
@@ -46,7 +34,7 @@ def ours(job: Job) -> Measured:
     from rigorous_recorder import ExperimentCollection
 
     def ask() -> float:
-        lazy = ExperimentCollection(_beside(job, "ours")).scan()
+        lazy = ExperimentCollection(beside(job, "ours")).scan()
         return float(lazy.filter(pl.col("episode") == 2).select(pl.col("x").mean()).collect().item())
 
     return _asked(start, ask)
@@ -57,7 +45,7 @@ def polars(job: Job) -> Measured:
     import polars as pl
 
     def ask() -> float:
-        lazy = pl.scan_parquet(os.path.join(_beside(job, "flat"), FILE))
+        lazy = pl.scan_parquet(os.path.join(beside(job, "flat"), FILE))
         return float(lazy.filter(pl.col("episode") == 2).select(pl.col("x").mean()).collect().item())
 
     return _asked(start, ask)
@@ -68,7 +56,7 @@ def duckdb(job: Job) -> Measured:
     import duckdb
 
     def ask() -> float:
-        relation = duckdb.read_parquet(os.path.join(_beside(job, "flat"), FILE))
+        relation = duckdb.read_parquet(os.path.join(beside(job, "flat"), FILE))
         return float(relation.filter("episode = 2").aggregate("avg(x)").fetchall()[0][0])
 
     return _asked(start, ask)

@@ -23,7 +23,8 @@ def prepare(job: Job) -> Measured:
     return {}
 
 
-def _beside(job: Job, name: str) -> str:
+def beside(job: Job, name: str) -> str:
+    """Where `prepare` has put the one of that name."""
     return str(Path(job.folder).parent / "prepared" / name)
 
 
@@ -31,7 +32,7 @@ def ours(job: Job) -> Measured:
     from rigorous_recorder import ExperimentCollection
 
     start = perf_counter()
-    records = ExperimentCollection(_beside(job, "ours")).records
+    records = ExperimentCollection(beside(job, "ours")).records
     count = len(records)
     opened = perf_counter()
     first = records[0]
@@ -51,7 +52,7 @@ def dicts_of_four(job: Job) -> Measured:
     import polars as pl
 
     start = perf_counter()
-    frame = pl.read_parquet(os.path.join(_beside(job, "flat"), FILE))
+    frame = pl.read_parquet(os.path.join(beside(job, "flat"), FILE))
     opened = perf_counter()
     found = 0
     for record in frame.to_dicts():
@@ -66,7 +67,7 @@ def dicts_of_nine(job: Job) -> Measured:
     import polars as pl
 
     start = perf_counter()
-    frame = pl.read_parquet(os.path.join(_beside(job, "flat"), FILE))
+    frame = pl.read_parquet(os.path.join(beside(job, "flat"), FILE))
     opened = perf_counter() - start
     frame = frame.with_columns(
         error_number=pl.lit(0),

@@ -45,7 +45,7 @@ SIZES: Final = (256 << 10, 2 << 20, 8 << 20)
 """Sizes of a writer's first, second and later units in bytes. Few packs keep the overhead on disk under 0.1 %; what closing
 waits for is the sealing of one unit."""
 PAD: Final = 64 << 10
-"""Zeros in bytes that `write()` mode writes ahead at a time."""
+"""Bytes by which `write()` mode makes a file longer ahead at a time."""
 MINIMUM: Final = 64 << 10
 """The smallest unit in bytes that is tried when the disk has no room for a larger one."""
 
