@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from rigorous_recorder.branches import ATTEMPT_DIGITS, ATTEMPT_KEY
@@ -11,7 +12,9 @@ from rigorous_recorder.lineage import level_text, lineage_text
 from .widening import Inherited
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping
+
+    import polars as pl
 
     from rigorous_recorder.levels import LevelId
     from rigorous_recorder.reading import AttemptView
@@ -32,7 +35,7 @@ class Keepers:
         self._automatic: list[dict[str, Any]] = []
         self._merged: list[dict[str, Any]] = []
         self._attempts: list[str | None] = []
-        self._lineages: list[str] = []
+        self._described: list[tuple[_Lineages, LevelId | None]] = []
         self.defined: set[int] = set()
 
     def __len__(self) -> int:
@@ -53,7 +56,7 @@ class Keepers:
             self._automatic.append(attempt.automatic)
             self._merged.append(known.merged(level))
             self._attempts.append(attempt.place.id[:ATTEMPT_DIGITS] if attempt.place else None)
-            self._lineages.append(known.text(level))
+            self._described.append((known, level))
             if level is not None:
                 self.defined.add(rows[level])
         return rows
@@ -75,7 +78,7 @@ class Keepers:
         if key == ATTEMPT_KEY:
             return self._column([_MISSING if attempt is None else attempt for attempt in self._attempts])
         if key == LINEAGE_KEY:
-            return self._column(self._lineages)
+            return self._column([known.text(level) for known, level in self._described])
         return self._column([data.get(key, _MISSING) for data in self._automatic])
 
     def _column(self, values: Iterable[Any]) -> Inherited:
@@ -90,41 +93,67 @@ class Keepers:
 _MISSING: Final = object()
 
 
+class Table:
+    """The table of levels: a row for each, and the columns that records inherit.
+
+    A column is made when it is first asked for, since most questions need few: the lineages of 30,000 levels take 40 ms.
+    """
+
+    def __init__(self, height: int, makers: Mapping[str, Callable[[], pl.Series]]) -> None:
+        """A table of so many rows, and by name what makes each column."""
+        self.height: Final = height
+        self._makers = makers
+        self._made: dict[str, pl.Series] = {}
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self._makers)
+
+    def __getitem__(self, name: str) -> pl.Series:
+        """The column of that name."""
+        if name not in self._made:
+            self._made[name] = self._makers[name]().alias(name)
+        return self._made[name]
+
+
 class _Lineages:
     """The merged data and the lineage of each level of an attempt, each made once from those of its parent."""
 
     def __init__(self, attempt: AttemptView) -> None:
         self._attempt = attempt
-        self._known: dict[LevelId | None, tuple[dict[str, Any], str]] = {}
-        above = {} if attempt.place is None else {"experiment_number": attempt.place.claim.number}
-        self._first = [attempt.notes] if attempt.notes else []
-        self._known[None] = dict(attempt.notes), lineage_text([*self._first, above])
+        self._merged: dict[LevelId | None, dict[str, Any]] = {None: dict(attempt.notes)}
 
     def merged(self, level: LevelId | None) -> dict[str, Any]:
         """What records of a level inherit, less the automatic keys."""
-        return self._of(level)[0]
+        known = self._merged
+        for one in self._new(level, known):
+            here = self._attempt.levels.by_id[one]
+            known[one] = {**known.get(here.parent, known[None]), **here.data}
+        return known[level] if level in known else known[None]  # a level that is only referred to inherits the notes
 
     def text(self, level: LevelId | None) -> str:
         """The lineage of a level."""
-        return self._of(level)[1]
+        known = self._texts
+        for one in self._new(level, known):
+            here = self._attempt.levels.by_id[one]
+            top = here.parent is None or here.parent not in known
+            known[one] = (
+                lineage_text(self._attempt.lineage(one)) if top else f"{known[here.parent]}/{level_text(here.data)}"
+            )
+        return known[level] if level in known else known[None]
 
-    def _of(self, level: LevelId | None) -> tuple[dict[str, Any], str]:
-        found = self._known.get(level)
-        if found is not None or level is None:
-            return found or self._known[None]
-        levels = self._attempt.levels
-        parent = levels.by_id[level].parent if level in levels else None
-        chain = levels.chain(level) if parent is None or parent not in self._known else [parent, level]
-        start = max((place for place, one in enumerate(chain) if one in self._known), default=-1)
-        for place in range(start + 1, len(chain)):
-            data = levels.by_id[chain[place]].data
-            if place == 0:
-                text = lineage_text(self._attempt.lineage(chain[0]))
-                self._known[chain[0]] = {**self._attempt.notes, **data}, text
-            else:
-                merged, text = self._known[chain[place - 1]]
-                self._known[chain[place]] = {**merged, **data}, f"{text}/{level_text(data)}"
-        return self._known.setdefault(level, self._known[None])  # a level that is only referred to
+    @cached_property
+    def _texts(self) -> dict[LevelId | None, str]:
+        above = {} if self._attempt.place is None else {"experiment_number": self._attempt.place.claim.number}
+        first = [self._attempt.notes] if self._attempt.notes else []
+        return {None: lineage_text([*first, above])}
+
+    def _new(self, level: LevelId | None, known: Container[LevelId | None]) -> list[LevelId]:
+        """A level and those above it that are not known yet, from the top down."""
+        if level is None or level in known or level not in self._attempt.levels:
+            return []
+        return self._attempt.levels.up(level, known)[::-1]
 
 
 def inherited_keys(attempts: Iterable[AttemptView]) -> list[str]:

@@ -7,7 +7,7 @@ nothing about their columns. It reads no rows: `materialise.py` does that, for a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -21,12 +21,12 @@ from rigorous_recorder.store.names import EXACT, column_key
 from rigorous_recorder.store.snapshot import AGAIN, open_unit
 from rigorous_recorder.store.source import LogSource
 
-from .keepers import LINEAGE_KEY, OURS, Keepers, inherited_keys
+from .keepers import LINEAGE_KEY, OURS, Keepers, Table, inherited_keys
 from .part import Part
 from .widening import common_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rigorous_recorder.branches import Branch, Condition
     from rigorous_recorder.levels import LevelId
@@ -70,12 +70,12 @@ class Plan:
 
     Attributes:
         columns: In order.
-        table: The table of levels: a row for each, with the inherited columns under their names in the frame.
+        table: The levels, with the inherited columns under their names in the frame.
         parts: In the order of the rows.
     """
 
     columns: tuple[Column, ...]
-    table: pl.DataFrame
+    table: Table
     parts: tuple[Part, ...]
     schema: Mapping[str, Any] = field(init=False)
     """By name, the polars type of each column."""
@@ -231,7 +231,7 @@ class _Used:
 
 def _columns(
     attempts: list[AttemptView], keepers: Keepers, parts: list[Part], *, on_disk: bool
-) -> tuple[tuple[Column, ...], pl.DataFrame]:
+) -> tuple[tuple[Column, ...], Table]:
     """The columns of the frame, and the table of levels."""
     inherited = inherited_keys(attempts)
     own: dict[str, list[Part]] = {}
@@ -239,26 +239,27 @@ def _columns(
         for key in part.types:
             own.setdefault(key, []).append(part)
     names = _names([*inherited, *own])
-    columns, series = [], []
+    columns: list[Column] = []
+    makers: dict[str, Callable[[], pl.Series]] = {}
 
     def add_ours(key: str, dtype: Any) -> None:
         columns.append(Column(key, key, dtype, inherited=True, own=False))
-        series.append(keepers.ours(key).column(dtype).alias(key))
+        makers[key] = lambda: keepers.ours(key).column(dtype)
 
     if on_disk:
         add_ours("experiment_number", pl.Int64())
     used = _Used(parts)
     for key in inherited:
         values = keepers.inherited(key)
-        dtype = values.typed().dtype
+        dtype = values.dtype
         if key in own or not values.settled:  # a value that every level with records overrides makes no text of numbers
             values = keepers.inherited(key, used.rows)
             dtype = common_type([values.typed(), *(part.typed(key) for part in own.get(key, ()))])
             if dtype == pl.Null:
                 values = keepers.inherited(key, keepers.defined)
-                dtype = values.typed().dtype
+                dtype = values.dtype
         columns.append(Column(names[key], key, dtype, inherited=True, own=key in own))
-        series.append(values.column(dtype).alias(names[key]))
+        makers[names[key]] = partial(values.column, dtype)
     for key in AUTOMATIC[1:] if on_disk else ():
         add_ours(key, AUTOMATIC_TYPES[key])
     for key in (ATTEMPT_KEY, LINEAGE_KEY):
@@ -267,7 +268,7 @@ def _columns(
         if key not in inherited:
             dtype = common_type(part.typed(key) for part in users)
             columns.append(Column(names[key], key, dtype, inherited=False, own=True))
-    return tuple(columns), pl.DataFrame({one.name: one for one in series})
+    return tuple(columns), Table(len(keepers), makers)
 
 
 def _names(keys: Iterable[str]) -> dict[str, str]:

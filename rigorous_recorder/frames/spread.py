@@ -48,8 +48,15 @@ class Spread:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._pieces = _pieces(rows)
-        self._long = self._pieces is not None and len(self._pieces) * LONG <= rows.height
+        self._nothing = all(column.own for column in rows.plan.columns)
+
+    @cached_property
+    def _pieces(self) -> list[_Piece] | None:
+        return _pieces(self._rows)
+
+    @cached_property
+    def _long(self) -> bool:
+        return self._pieces is not None and len(self._pieces) * LONG <= self._rows.height
 
     @cached_property
     def _used(self) -> list[int]:
@@ -60,7 +67,7 @@ class Spread:
 
     def own(self, values: pl.Series) -> pl.Series:
         """A column that has a value for each row."""
-        if not self._pieces or not self._long:
+        if self._nothing or not self._pieces or not self._long:
             return values
         cut, start = [], 0
         for piece in self._pieces:

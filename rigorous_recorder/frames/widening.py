@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
@@ -13,7 +14,7 @@ from rigorous_recorder.store.text import text_form
 from rigorous_recorder.values import decode_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
 EXACT_INTS: Final = 2**53
 """From here on not every int has a float of its own."""
@@ -103,21 +104,29 @@ class Inherited:
         self._places = places
         self._rows = rows
         self._plain = [_in_frames(value) for value in values]
-        self._column = _column(self._plain, places, rows)
+        self._kinds = set(map(kind_of, self._plain)) - {NULL}
+
+    @cached_property
+    def _column(self) -> pl.Series:
+        return _column(self._plain, self._places, self._rows)
+
+    @cached_property
+    def dtype(self) -> Any:
+        """The narrowest type that holds all values; found without making the column where that is possible."""
+        return _simple(self._plain, self._kinds) or self._column.dtype
 
     @property
     def settled(self) -> bool:
         """Whether any of the values would give the same type."""
-        kinds = set(map(kind_of, self._plain)) - {NULL}
         return (
-            len(kinds) <= 1
-            and LIST not in kinds
-            and (self._column.dtype not in (pl.String, pl.UInt64) or kinds in ({TEXT}, {OTHER}))
+            len(self._kinds) <= 1
+            and LIST not in self._kinds
+            and (self.dtype not in (pl.String, pl.UInt64) or self._kinds in ({TEXT}, {OTHER}))
         )
 
     def typed(self) -> Typed:
         """Its type."""
-        return Typed(self._column.dtype, lambda: bounds_of(self._column))
+        return Typed(self.dtype, lambda: bounds_of(self._column))
 
     def column(self, dtype: Any) -> pl.Series:
         """The column, in a type that holds all its values."""
@@ -127,7 +136,11 @@ class Inherited:
         return widened(_column(texts, self._places, self._rows), None, dtype)
 
 
-_SIMPLE: Final = {kind: dtype for kind, dtype in TYPES.items() if kind != NULL} | {INT: pl.Int64()}
+_SIMPLE: Final[dict[str, Any]] = {
+    kind: dtype() if isinstance(dtype, type) else dtype
+    for kind, dtype in (TYPES | {INT: pl.Int64}).items()
+    if kind != NULL
+}
 
 
 def _column(values: list[Any], places: Sequence[int], rows: int) -> pl.Series:
@@ -136,20 +149,27 @@ def _column(values: list[Any], places: Sequence[int], rows: int) -> pl.Series:
     Most keys have values of one kind throughout: polars makes their column from a list, and NumPy, which the general way
     brings, and which polars gets `numpy.ma` for, need not be imported (30 and 10 ms).
     """
-    kinds = set(map(kind_of, values)) - {NULL}
-    if not kinds:
+    dtype = _simple(values, set(map(kind_of, values)) - {NULL})
+    if dtype == pl.Null:
         return pl.Series([None], dtype=pl.Null).new_from_index(0, rows)
-    kind = kinds.pop() if len(kinds) == 1 else ""
-    if kind in _SIMPLE and (kind != INT or all(value is None or -(2**63) <= value < 2**63 for value in values)):
+    if dtype is not None:
         spread: list[Any] = [None] * rows
         for place, value in zip(places, values, strict=True):
             spread[place] = value
-        return pl.Series(spread, dtype=_SIMPLE[kind])
+        return pl.Series(spread, dtype=dtype)
     import numpy as np
 
     from rigorous_recorder.store.columns import column_of
 
     return column_of(values, np.array(places, "i8"), rows)
+
+
+def _simple(values: Iterable[Any], kinds: Collection[str]) -> Any:
+    """The type of a column of values of one kind, whose kinds are given; None where these alone do not say it."""
+    kind = next(iter(kinds)) if len(kinds) == 1 else NULL
+    if kind == INT and not all(value is None or -(2**63) <= value < 2**63 for value in values):
+        return None
+    return _SIMPLE.get(kind) if kinds else pl.Null()
 
 
 def _in_frames(value: Any) -> Any:
