@@ -8,10 +8,11 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-long test-lowest demo notebooks bench clean
+.PHONY: help setup lint test test-long test-lowest test-spark demo notebooks bench clean
 
 VENV   := .venv
 LOWEST := .venv-lowest
+SPARK  := .venv-spark
 BUILT_FROM := pyproject.toml hatch_build.py rigorous_recorder/_native.c
 PIP    := -m pip --disable-pip-version-check --quiet install
 
@@ -31,6 +32,11 @@ $(LOWEST)/.installed: $(BUILT_FROM)
 	$(call new_venv,$(LOWEST))
 	$(LOWEST)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(line.replace(">=", "==", 1) for line in project["dependencies"]), sep="\n")' > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python $(PIP) --editable '.[test]' --constraint $(LOWEST)/lowest.txt
+	touch $@
+
+$(SPARK)/.installed: $(BUILT_FROM)
+	$(call new_venv,$(SPARK))
+	$(SPARK)/bin/python $(PIP) --editable '.[test,spark]'
 	touch $@
 
 define new_venv
@@ -55,6 +61,9 @@ test-long: setup ## all tests, the long ones too, with many more Hypothesis exam
 test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported libraries, and without the compiled hot path
 	RIGOROUS_RECORDER_PURE=1 $(LOWEST)/bin/python -m pytest -n $(WORKERS)
 
+test-spark: $(SPARK)/.installed ## the tests with a real Spark, which needs Java 17 or later
+	$(SPARK)/bin/python -m pytest -k spark tests/test_spark.py tests/test_accessors.py
+
 demo: setup ## a real study with a crash and a kill, and the report on it
 	$(VENV)/bin/python examples/demo.py records/demo
 
@@ -65,5 +74,5 @@ bench: setup ## measure; prints a table
 	$(VENV)/bin/python -m benchmarks
 
 clean: ## remove what these commands made (recorded data only of the demo)
-	rm -rf $(VENV) $(LOWEST) records/demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(SPARK) records/demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,10 +7,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
-from rigorous_recorder.branches import Branch
 from rigorous_recorder.levels import AUTOMATIC
 from rigorous_recorder.lineage import lineage_text, value_text
-from rigorous_recorder.reading import read_collection
 
 OURS = ("rr_attempt", "rr_lineage")
 
@@ -28,18 +26,6 @@ def flat_row(levels, attempt, automatic, own):
         "rr_lineage": lineage,
         **own,
     }
-
-
-def rows_of(collection):
-    """The rows of a collection whose records are numbered by `n`, in their order."""
-    view = read_collection(collection.path)
-    rows = {}
-    for attempt in view.attempts:
-        for level in attempt.levels:  # parents first, so that the deepest level of a record is the one that stays
-            lineage = lineage_text(attempt.lineage(level.id))
-            for record in view.records(branches=[Branch(attempt.place.id, level.id, None)]):
-                rows[record["n"]] = {**record, "rr_attempt": attempt.place.id[:12], "rr_lineage": lineage}
-    return [rows[number] for number in sorted(rows)]
 
 
 def polars_frame(rows):
@@ -142,7 +128,7 @@ def spark_frame(frame):
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
     spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-    return spark.createDataFrame(with_texts(frame).to_pandas())
+    return spark.createDataFrame(with_texts(frame).to_arrow())
 
 
 if importlib.util.find_spec("pyspark"):

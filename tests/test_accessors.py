@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import polars as pl
 import pytest
-from flat import KINDS, WITH_ACCESSOR, dicts, flat_row, ns, polars_frame, rows_of
+from flat import KINDS, WITH_ACCESSOR, dicts, flat_row, ns, polars_frame
 from programs import stable
 from test_under import ALL, FIRST, M1, TRAINING, WANTED, recorded
 
@@ -17,7 +17,7 @@ from rigorous_recorder import ExperimentCollection, RecorderError, RecordKeeper
 def study(tmp_path_factory):
     """The study of `test_under`, as a collection and as a flat frame."""
     collection = recorded(ExperimentCollection(tmp_path_factory.mktemp("accessors") / "study"))
-    return collection, polars_frame(rows_of(collection))
+    return collection, collection.to_polars()
 
 
 @pytest.fixture(scope="module", params=KINDS)
