@@ -32,7 +32,7 @@ exact = (
     | st.sampled_from([Decimal("1.50"), Path("a/b")])
 )
 """Values that a block gives back as they were."""
-keys = st.sampled_from(["x", "y", "index", "rr_level", "rr_key:x", "rr_exact:x", "", "a b/=,é"]) | texts
+keys = st.sampled_from(["x", "y", "index", "rr_level", "rr_key:x", "rr_exact:x", "", "a b/=,é", "*", "^x$"]) | texts
 
 
 def columns(values):

@@ -389,7 +389,7 @@ def test_packs_columns_and_footer():
     listed = [row[0] for row in table("| column | type | content |")]
     assert listed == [
         f"`{names.LEVEL}`",
-        f"the key; `{names.ESCAPE}<key>` where the key is empty or starts with `{names.RESERVED}`",
+        f"the key; `{names.ESCAPE}<key>` where the key is empty, is `*`, or starts with `{names.RESERVED}` or `^`",
         f"`{names.EXACT}<key>`",
     ]
     assert f"`{columns._NONE.hex().upper()}` in `{names.EXACT}<key>`" in FLAT

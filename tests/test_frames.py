@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import units
+from flat import OLD_POLARS
 from frame_oracle import AUTOMATIC, LIBRARIES, pandas_type, rows_of, types
 from programs import run, wait_until_sealed
 
@@ -396,10 +397,31 @@ def test_a_users_key_with_a_name_of_ours_is_renamed_with_a_warning(collection, l
 
 
 def test_any_text_is_a_column(collection, library):
-    keys = {"": 1, "rr_level": 2, "rr_key:x": 3, "rr_exact:x": 4, "a b/=,é": 5, "\x00": 6, "x": None}
+    keys = {
+        "": 1,
+        "rr_level": 2,
+        "rr_key:x": 3,
+        "rr_exact:x": 4,
+        "a b/=,é": 5,
+        "\x00": 6,
+        "x": None,
+        "*": 7,
+        "^x$": 8,
+        "^(": 9,
+    }
     with collection.new_experiment() as experiment:
         experiment.add_record(keys)
     assert rows_of(frame(collection, library))[0].items() >= keys.items()
+
+
+def test_records_without_keys_are_rows(library):
+    if library == "polars" and OLD_POLARS:
+        pytest.skip("polars 1 has no rows without columns")
+    root = RecordKeeper()
+    root.add_record()
+    root.add_record()
+    made = frame(root, library, lineage=False)
+    assert made.shape == (2, 0)
 
 
 # ---- categories ------------------------------------------------------------------------------------------------------

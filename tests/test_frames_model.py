@@ -18,7 +18,7 @@ from rigorous_recorder.lineage import lineage_text
 from rigorous_recorder.store import pack
 from rigorous_recorder.values import frozen
 
-KEYS = st.sampled_from(["a", "b", "c", "x", "", "rr_level", "rr_lineage", "a b/=,é"])
+KEYS = st.sampled_from(["a", "b", "c", "x", "", "rr_level", "rr_lineage", "a b/=,é", "*", "^x$", "^["])
 SIMPLE = st.sampled_from(
     [None, True, False, 1, 0, -1, 2**63, 2**53, 0.5, float("nan"), "t", "u", "1", (1, 2), [], [0.5]]
 )

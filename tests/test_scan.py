@@ -33,7 +33,7 @@ def simple(schema):
     """Conditions about one column each, also such as are about all rows, so that nothing can be decided on levels."""
     conditions = []
     for name, dtype in schema.items():
-        column = pl.col(name)
+        column = pl.selectors.by_name(name)  # `pl.col` takes some names for patterns
         conditions += [column.is_null(), column.is_not_null(), column.count() > 1]
         for value in COMPARED.get(type(dtype), []):
             conditions += [column == value, column != value, column.is_in([value])]
@@ -75,15 +75,18 @@ def test_a_scan_gives_what_to_polars_gives(data, trees, notes, seals, closed):
         assert lazy.collect_schema() == frame.schema
         assert_frame_equal(lazy.collect(), frame)
         chosen = data.draw(st.lists(st.sampled_from(frame.columns), min_size=1, unique=True))
-        assert_frame_equal(lazy.select(chosen).collect(), frame.select(chosen))
+        named = pl.selectors.by_name(*chosen)  # some names are patterns where they stand alone
+        assert_frame_equal(lazy.select(named).collect(), frame.select(named))
         assert lazy.select(pl.len()).collect().item() == frame.height
         rows = data.draw(st.integers(0, 5))
         assert_frame_equal(lazy.head(rows).collect(), frame.head(rows))
         for _ in range(3):
             predicate = data.draw(predicates(frame.schema))
             for engine in ("in-memory", "streaming"):
-                found = lazy.filter(predicate).select(chosen).collect(engine=engine)
-                assert_frame_equal(found, frame.filter(predicate).select(chosen))
+                found = lazy.filter(predicate).select(named).collect(engine=engine)
+                assert_frame_equal(found, frame.filter(predicate).select(named))
+                found = lazy.head(rows).filter(predicate).collect(engine=engine)
+                assert_frame_equal(found, frame.head(rows).filter(predicate))
 
 
 def fill(collection, experiments=3, episodes=4, steps=50):
@@ -166,6 +169,24 @@ def test_head_stops_early(packs, opened):
     opened.clear()
     assert lazy.filter(pl.col("step") >= 0).head(1).collect(engine="streaming").height == 1
     assert len(opened) < 12
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_a_condition_behind_head_is_asked_of_the_first_rows_alone(engine):
+    root = RecordKeeper()
+    for model in "ab":
+        keeper = root.sub_record_keeper(model=model)
+        keeper.add_records(i=range(50))
+    lazy, eager = root.scan(), root.to_polars()
+    for first in (0, 1, 50, 60, 100, 200):
+        for condition in (pl.col("model") == "b", pl.col("i") < 20, (pl.col("model") == "a") & (pl.col("i") > 40)):
+            got = lazy.head(first).filter(condition).collect(engine=engine)
+            assert_frame_equal(got, eager.head(first).filter(condition))
+            assert_frame_equal(
+                lazy.slice(3, first).filter(condition).collect(engine=engine), eager.slice(3, first).filter(condition)
+            )
+        assert lazy.head(first).rr.under(model="b").collect(engine=engine).height == max(0, min(first, 100) - 50)
+    assert root.sql("select count(*) n from (select * from records limit 60) t where model = 'b'").item() == 10
 
 
 def test_only_the_columns_asked_for_are_read(packs, monkeypatch):
@@ -262,6 +283,9 @@ def test_sql(packs):
     )
     assert_frame_equal(frame, expected, check_dtypes=False)
     assert packs.under(episode=1).sql("select count(*) as n from records").item() == 150
+    lineages = packs.sql("select rr_lineage, upper(agent) as agent from records where agent like 'e%' limit 1").row(0)
+    assert lineages[0].startswith("experiment_number=1,lr=0/")
+    assert lineages[1] == "EVEN"
     with pytest.raises(pl.exceptions.PolarsError, match="nowhere"):
         packs.sql("select * from nowhere")
 

@@ -159,7 +159,7 @@ def _polars(frames: Sequence[pl.DataFrame | pl.LazyFrame]) -> pl.DataFrame | pl.
     names = dict.fromkeys(name for schema in schemas for name in schema)
     to_unite = [name for name in names if _differing_categories([schema[name] for schema in schemas if name in schema])]
     united = [
-        frame.with_columns(pl.col(name).cast(pl.Categorical) for name in to_unite if name in schema)
+        frame.with_columns(pl.selectors.by_name(*[name for name in to_unite if name in schema]).cast(pl.Categorical))
         for frame, schema in zip(frames, schemas, strict=True)
     ]
     joined: pl.DataFrame | pl.LazyFrame = pl.concat(cast("Any", united), how="diagonal_relaxed")

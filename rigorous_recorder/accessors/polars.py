@@ -51,7 +51,7 @@ class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
         return _table(columns, self._frame.schema[LINEAGE_KEY])
 
     def _drop(self, names: list[str]) -> pl.DataFrame:
-        return self._frame.drop(names)
+        return self._frame.drop(_named(names))
 
     def _latest(self, steps: Sequence[str]) -> pl.DataFrame:
         return self._frame.filter(_is_latest(steps))
@@ -79,7 +79,7 @@ class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
         return _table(columns, self._frame.collect_schema()[LINEAGE_KEY])
 
     def _drop(self, names: list[str]) -> pl.LazyFrame:
-        return self._frame.drop(names)
+        return self._frame.drop(_named(names))
 
     def _latest(self, steps: Sequence[str]) -> pl.LazyFrame:
         return self._frame.filter(_is_latest(steps))
@@ -169,8 +169,13 @@ def _meant(series: pl.Series, decide: Callable[[list[Any]], list[bool]]) -> pl.S
 
 
 def _is_latest(steps: Sequence[str]) -> pl.Expr:
-    stays = pl.any_horizontal(pl.col(LINEAGE_KEY, *steps).is_null())
-    return stays | pl.struct(ATTEMPT_KEY, LINEAGE_KEY, *steps).is_last_distinct()
+    stays = pl.any_horizontal(_named([LINEAGE_KEY, *steps]).is_null())
+    return stays | pl.struct(_named([ATTEMPT_KEY, LINEAGE_KEY, *steps])).is_last_distinct()
+
+
+def _named(names: Sequence[str]) -> pl.selectors.Selector:
+    """The columns of these very names, some of which `pl.col` takes for patterns."""
+    return pl.selectors.by_name(*names)
 
 
 def _distinct(frame: pl.LazyFrame) -> list[str | None]:

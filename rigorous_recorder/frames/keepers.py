@@ -113,7 +113,7 @@ class Table:
     def __getitem__(self, name: str) -> pl.Series:
         """The column of that name."""
         if name not in self._made:
-            self._made[name] = self._makers[name]().alias(name)
+            self._made[name] = self._makers[name]()
         return self._made[name]
 
 

@@ -37,7 +37,7 @@ class Rows:
         plan: What the frame is.
         stretches: The rows of one unit after the other: its part, and the local number of each row's level.
         columns: By name, the own values of the plan's columns that have such, in the column's type; null where a record
-            has none.
+            has none. What the series themselves are called means nothing: polars takes some names for patterns.
         present: By name, for columns that are inherited and own: which rows have a value of their own, None included.
     """
 
@@ -71,8 +71,7 @@ class Rows:
         if not column.inherited:
             return own
         inherited = self.plan.table[column.name].gather(self.index)
-        chosen = pl.select(pl.when(self.present[column.name]).then(own).otherwise(inherited)).to_series()
-        return chosen.alias(column.name)
+        return pl.select(pl.when(self.present[column.name]).then(own).otherwise(inherited)).to_series()
 
 
 def materialise(plan: Plan, asked: Iterable[Asked] | None = None) -> Rows:
@@ -90,19 +89,19 @@ def materialise(plan: Plan, asked: Iterable[Asked] | None = None) -> Rows:
         held = {series.name: series for series in frame.get_columns()}
         for column in own:
             series, exact = held.get(column_name(column.key)), held.get(EXACT + column.key)
-            columns[column.name].append(_own(series, exact, column, frame.height))
+            columns[column.name].append(_own(series, exact, column.dtype, frame.height))
             if column.inherited:
                 present[column.name].append(_present(series, exact, frame.height))
     return Rows(
         plan,
         [(part, frame[LEVEL]) for part, frame in read],
-        {column.name: _stacked(column.name, column.dtype, columns[column.name]) for column in own},
-        {name: _stacked(name, pl.Boolean(), series) for name, series in present.items()},
+        {column.name: _stacked(column.dtype, columns[column.name]) for column in own},
+        {name: _stacked(pl.Boolean(), series) for name, series in present.items()},
     )
 
 
-def _stacked(name: str, dtype: Any, series: list[pl.Series]) -> pl.Series:
-    return pl.concat(series, rechunk=False) if series else pl.Series(name, [], dtype=dtype)
+def _stacked(dtype: Any, series: list[pl.Series]) -> pl.Series:
+    return pl.concat(series, rechunk=False) if series else pl.Series(dtype=dtype)
 
 
 def _read(asked: Iterable[Asked], own: Sequence[Column]) -> list[tuple[Part, pl.DataFrame]]:
@@ -170,11 +169,11 @@ def _needed(part: Part, own: Iterable[Column]) -> dict[str, Any]:
     return needed
 
 
-def _own(series: pl.Series | None, exact: pl.Series | None, column: Column, rows: int) -> pl.Series:
+def _own(series: pl.Series | None, exact: pl.Series | None, dtype: Any, rows: int) -> pl.Series:
     """A column's own values in a batch, in the column's type."""
     if series is None:
-        return pl.Series(column.name, [None], dtype=column.dtype).new_from_index(0, rows)
-    return widened(series, exact, column.dtype).alias(column.name)
+        return pl.Series([None], dtype=dtype).new_from_index(0, rows)
+    return widened(series, exact, dtype)
 
 
 def _present(series: pl.Series | None, exact: pl.Series | None, rows: int) -> pl.Series:

@@ -42,14 +42,21 @@ def polars_frame(rows: Rows, categorical: Collection[str]) -> pl.DataFrame:
 
 
 def _frame(columns: dict[str, pl.Series | pl.Expr], rows: int) -> pl.DataFrame:
-    """A frame of columns, some of them a literal, which polars keeps as one value until something needs the rows."""
-    series = {name: column for name, column in columns.items() if isinstance(column, pl.Series)}
-    literal = [column.alias(name) for name, column in columns.items() if isinstance(column, pl.Expr)]
-    if not literal:
-        return pl.DataFrame(series)
+    """A frame of columns, some of them a literal, which polars keeps as one value until something needs the rows.
+
+    The users' names come last: polars takes some for patterns.
+    """
+    named = {f"c{place}": column for place, column in enumerate(columns.values())}
+    series = {name: column for name, column in named.items() if isinstance(column, pl.Series)}
+    literal = [column.alias(name) for name, column in named.items() if isinstance(column, pl.Expr)]
     if not series:
         series = {"rows": pl.Series([None]).new_from_index(0, rows)}
-    return pl.DataFrame(series).with_columns(literal).select(list(columns))
+    frame = pl.DataFrame(series).with_columns(literal)
+    if not named:
+        return frame.drop("rows")  # which keeps their number
+    frame = frame.select(list(named))
+    frame.columns = list(columns)
+    return frame
 
 
 def table_frame(table: pl.DataFrame) -> pl.DataFrame:

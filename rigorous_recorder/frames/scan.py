@@ -42,15 +42,18 @@ def scan(plan: Plan) -> pl.LazyFrame:
     What is read later is what was there when the plan was made. (`register_io_source` is called here and nowhere else: polars
     calls it unstable.)
     """
-    categorical = chosen(plan, "text", only_text=True)
-    schema = {name: pl.Categorical() if name in categorical else dtype for name, dtype in plan.schema.items()}
-    source = partial(_batches, plan.released(), categorical)
-    return register_io_source(source, schema=schema)
+    return _lazy(plan, chosen(plan, "text", only_text=True))
 
 
 def sql(plan: Plan, query: str) -> pl.DataFrame:
-    """Answer a query in SQL over the table `records`."""
-    return pl.SQLContext(records=scan(plan), eager=False).execute(query).collect()
+    """Answer a query in SQL over the table `records`. Text is plain text there: SQL's `like` and `upper` know no categories."""
+    return pl.SQLContext(records=_lazy(plan, frozenset()), eager=False).execute(query).collect()
+
+
+def _lazy(plan: Plan, categorical: frozenset[str]) -> pl.LazyFrame:
+    schema = {name: pl.Categorical() if name in categorical else dtype for name, dtype in plan.schema.items()}
+    source = partial(_batches, plan.released(), categorical)
+    return register_io_source(source, schema=schema)
 
 
 def _batches(
@@ -68,21 +71,20 @@ def _batches(
         categorical: Its categorical columns.
         with_columns: The columns that are wanted, those of the predicate among them; None for all.
         predicate: What rows must be true of; None for all rows.
-        n_rows: How many rows are wanted at most; comes without a predicate.
+        n_rows: How many rows are wanted at most, if some; with a predicate, of how many it is asked at most, which
+            must not be others than the first.
         _batch_size: A wish of polars; groups are of a good size.
     """
     wanted = plan.select(with_columns)
-    for asked in _groups(wanted, matching(plan, categorical, predicate), n_rows):
+    for asked in _groups(wanted, matching(plan, categorical, predicate if n_rows is None else None), n_rows):
         rows = materialise(wanted, asked)
         if not rows.height:
             continue  # making columns of nothing takes 3 ms
         frame = polars_frame(rows, categorical & wanted.schema.keys())
-        if predicate is not None:
-            frame = frame.filter(predicate)
         if n_rows is not None:
             frame = frame.head(n_rows)
             n_rows -= frame.height
-        yield frame
+        yield frame if predicate is None else frame.filter(predicate)
         if n_rows == 0:
             return
 

@@ -11,8 +11,11 @@ RESERVED: Final = "rr_"
 
 
 def column_name(key: str) -> str:
-    """The column of a key: the key itself, unless it could be taken for a column of ours (polars renames "")."""
-    return ESCAPE + key if key.startswith(RESERVED) or not key else key
+    """The column of a key: the key itself, unless it could be taken for a column of ours, or by polars for more than a name.
+
+    polars renames "", and selects by `*` and by `^...$` as by patterns, even where a single column is asked what it has.
+    """
+    return ESCAPE + key if not key or key == "*" or key.startswith((RESERVED, "^")) else key
 
 
 def column_key(name: str) -> str | None:
