@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .errors import ClosedError, InvalidCallError, warn
 from .levels import LevelId, Stamp
 from .store import attempt as attempts
-from .store import files, layout
+from .store import files, latest, layout
 from .store import journal as journals
 from .store import unit as u
 from .store.background import background
@@ -197,6 +197,7 @@ class Session:
         claim = self.place.folder.rpartition("/")[0]
         files.sync_folder(claim)
         files.sync_folder(self.path)
+        latest.begun(self.path, self.place)
         return start
 
     def end(self, state: str, error: str | None, run: int = 0) -> None:
@@ -235,7 +236,7 @@ class Session:
         try:
             journal.close(why)
         finally:
-            if journal.opened:
+            if journal.opened and not journal.within(SEAL_FROM):
                 self._seal(journal.writer)
 
     def _seal(self, writer: str) -> None:

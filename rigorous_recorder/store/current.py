@@ -187,8 +187,9 @@ class CurrentUnit(Cursor):
     def _begin_block(self, version: int, index: int, span: int) -> None:
         offset = u.PAGE + index * self.block_size
         head = u.pack_block(self._salt, index, span)
-        if self.mode == MAPPED and span == 1 and self._populates:
-            # 16 pages at once: a fault for each in its turn takes a third more, and takes it from single calls
+        if self.mode == MAPPED and span == 1 and self._populates and (index or self._n > 1):
+            # 16 pages at once: a fault for each in its turn takes a third more, and takes it from single calls; but what a
+            # short experiment never writes to need not come to the disk with the begin (0.1 ms)
             self._populates = files.populate(self.map, offset, self.block_size)
         end, start = offset + span * self.block_size, offset + u.BLOCK_HEAD
         last = self.keeper  # kept until the end: were it freed in between, a finalizer of it might record

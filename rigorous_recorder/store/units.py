@@ -67,6 +67,10 @@ class Units(CurrentUnit):
         """Whether it has written any unit."""
         return self._n > 0
 
+    def within(self, size: int) -> bool:
+        """Whether all it has written is in one unit, of fewer bytes than `size`."""
+        return self._n == 1 and self.path != "" and self.pos < size
+
     # ---- the next ----------------------------------------------------------------------------------------------------
 
     def make_room(self, size: int) -> None:
