@@ -113,6 +113,28 @@ def many_experiments(setting: Setting) -> list[Row]:
     return rows
 
 
+def attempts(setting: Setting) -> list[Row]:
+    outcome = setting.alternate("attempts.side_by_side", "headline.ours")
+    ours, old, bare = (Figure("attempts.side_by_side", name, MILLISECONDS) for name in ("ours", "ours_old", "bare"))
+    theirs = "the bare system calls: 2 mkdir, create, 2 fdatasync, 3 fsync"
+    rows = [
+        compare(outcome, "an attempt, begun, recorded and closed", ours, theirs, bare),
+        compare(outcome, "the same where 10,000 numbers are claimed", old, "where few are", ours, 1.5),
+    ]
+    mine, calls, few = (
+        outcome.get(*of) for of in ((ours.contestant, "ours"), (ours.contestant, "bare"), ("headline.ours", "total"))
+    )
+    if mine and calls and few:
+        records = few.times(3 * setting.sizes.attempt_records / setting.sizes.headline)
+        for what, sample, aim in (
+            ("beyond 3x the headline's cost per record", mine.less(records), 0.0015),
+            ("beyond that and the bare system calls", mine.less(records).less(calls), None),
+        ):
+            target = "" if aim is None else "at most 1.5 ms"
+            rows.append(Row(what, MILLISECONDS.show(sample), target=target, verdict=verdict(sample.median, aim)))
+    return rows
+
+
 def shapes(setting: Setting) -> list[Row]:
     ways = {
         "one_by_one": "add_record({...}), two floats",
@@ -237,6 +259,7 @@ SUITES: dict[str, tuple[str, Callable[[Setting], list[Row]]]] = {
     "readme": ("readme: {0.readme:,} records, two models in turn, one by the pending record", readme),
     "many-keepers": ("many-keepers: {0.keepers:,} keepers of {0.keeper_records} records", many_keepers),
     "many-experiments": ("many-experiments: {0.attempts:,} of {0.attempt_records} records", many_experiments),
+    "attempts": ("one attempt of {0.attempt_records} records: median of many, in turn with its system calls", attempts),
     "shapes": ("ways of adding one record: loops of {0.shape_records:,}", shapes),
     "blocks": ("many records in one call: ten calls, {0.shape_records:,} in all", blocks),
     "memory": ("memory of the recording process, {0.memory_from:,} to {0.memory_to:,} records", probes.memory),

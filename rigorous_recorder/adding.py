@@ -12,7 +12,7 @@ from .accelerator import native
 from .errors import RecorderError, UnstorableTypeError
 from .pending import PendingRecord, Pendings
 from .store import unit as u
-from .store.journal import GIL, LOCK
+from .store.lock import GIL, LOCK
 from .values import REFUSALS, encode_record, refusal, short
 
 if TYPE_CHECKING:

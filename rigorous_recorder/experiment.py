@@ -13,6 +13,7 @@ from .keeper import RecordKeeper
 from .reading import read_collection
 from .session import Session, sessions
 from .store import claim as claims
+from .store import latest
 from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, Course
 from .store.snapshot import AttemptPlace
 
@@ -175,8 +176,9 @@ class Experiment(RecordKeeper):
         self._facts = None
 
     def _finish(self, error: BaseException | str | None) -> None:
-        assert self._session.place is not None
         session = self._session
+        place = session.place
+        assert place is not None  # an experiment is on disk
         state, text = _outcome(error)
         left = [*session.dropped, *(pending.waiting() for pending in session.left_pending())]
         why = f"experiment {self.number} is closed. Hint: collection.resume_experiment({self.number}) reopens it"
@@ -184,8 +186,9 @@ class Experiment(RecordKeeper):
             try:
                 if os.getpid() == session.pid:
                     session.end(state, text)
+                    latest.ended(session.path, place, well=state == FINISHED)
             finally:
-                open_experiments.pop(session.place.id, None)  # type: ignore[union-attr]
+                open_experiments.pop(place.id, None)
                 session.close(why)
         if left:
             warn(

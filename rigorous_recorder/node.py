@@ -12,7 +12,7 @@ from .errors import InvalidCallError, UnknownKeyError, nearest, storing
 from .levels import AUTOMATIC, UNEDITED, fingerprint, merge, pack_edit, pack_level
 from .lineage import lineage_text
 from .store import unit as u
-from .store.journal import LOCK
+from .store.lock import LOCK
 from .values import REFUSALS, SCALARS, copied, encode_exact, encode_record, frozen, refusal, text_keys, type_note
 
 if TYPE_CHECKING:

@@ -377,6 +377,19 @@ def read_notes(view: View, path: str) -> Level | None:
 
 def read_attempt(view: View, place: AttemptPlace) -> AttemptView:
     """Read one attempt of a collection whose notes are those of the view."""
+    started, damage = time.monotonic(), len(view.damage)
+    attempt = _read_attempt(view, place)
+    if (
+        attempt.course is not None
+        and attempt.course.state == attempts.KILLED
+        and attempts.died_since(attempt.begins, started)
+    ):
+        del view.damage[damage:]
+        attempt = _read_attempt(view, place)
+    return attempt
+
+
+def _read_attempt(view: View, place: AttemptPlace) -> AttemptView:
     attempt = AttemptView(place, view.notes)
     _read_units(view, attempt, list_units(place.folder)[0])
     attempt.settle(time.time())
@@ -417,8 +430,7 @@ def _note_damage(view: View, place: UnitPlace, source: UnitSource) -> None:
 
 
 def _alive(header: u.Header, place: UnitPlace) -> bool:
-    who = machine.Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
-    alive = machine.lives(who)
+    alive = machine.lives(attempts.machine_of(header))
     if alive is None:
         return time.time() - attempts.heartbeat(place, header) < attempts.SILENCE
     return alive

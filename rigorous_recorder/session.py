@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 from .errors import ClosedError, InvalidCallError, warn
 from .levels import LevelId, Stamp
 from .store import attempt as attempts
-from .store import files, layout
+from .store import files, latest, layout
 from .store import journal as journals
 from .store import unit as u
 from .store.background import background
-from .store.journal import LOCK, Journal
+from .store.journal import Journal
+from .store.lock import LOCK
+from .store.modes import MAPPED, WRITTEN, best_mode
+from .store.unitfile import MINIMUM
 
 if TYPE_CHECKING:
     from .keeper import RecordKeeper
@@ -30,7 +33,7 @@ EXIT_WAIT: Final = 10.0
 """Seconds for which the program's exit waits for the sealing helper, so that the folder then rests (it may be copied next).
 What is not sealed by then is read as it is."""
 MOST_DROPPED: Final = 100
-EDITOR_SIZES: Final = (journals.MINIMUM, 256 << 10, 4 << 20)
+EDITOR_SIZES: Final = (MINIMUM, 256 << 10, 4 << 20)
 
 sessions: Final[weakref.WeakValueDictionary[str, Session]] = weakref.WeakValueDictionary()
 """The attempts that this process has sessions of, by attempt id. The background holds those that have open files."""
@@ -42,7 +45,7 @@ class Options:
     __slots__ = ("_said", "mode", "sync_interval")
 
     def __init__(self, mode: str = "auto", sync_interval: float = 1.0) -> None:
-        if mode not in ("auto", journals.MAPPED, journals.WRITTEN):
+        if mode not in ("auto", MAPPED, WRITTEN):
             raise InvalidCallError(f"journal={mode!r} is unknown. Hint: 'auto', 'mmap' or 'write'.")
         if not 0 < sync_interval <= 3600:  # noqa: PLR2004  (an hour)
             raise InvalidCallError(f"sync_interval={sync_interval!r} is no number of seconds between 0 and 3600.")
@@ -58,7 +61,7 @@ class Options:
 
     def journal_mode(self, folder: str) -> str:
         """The journal's mode in a folder."""
-        return journals.best_mode(folder) if self.mode == "auto" else self.mode
+        return best_mode(folder) if self.mode == "auto" else self.mode
 
 
 class Session:
@@ -194,6 +197,7 @@ class Session:
         claim = self.place.folder.rpartition("/")[0]
         files.sync_folder(claim)
         files.sync_folder(self.path)
+        latest.begun(self.path, self.place)
         return start
 
     def end(self, state: str, error: str | None, run: int = 0) -> None:
@@ -232,7 +236,7 @@ class Session:
         try:
             journal.close(why)
         finally:
-            if journal.opened:
+            if journal.opened and not journal.within(SEAL_FROM):
                 self._seal(journal.writer)
 
     def _seal(self, writer: str) -> None:

@@ -24,7 +24,7 @@ from strategies import exact_records, records
 
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecordKeeper, levels, saved
 from rigorous_recorder import values as v
-from rigorous_recorder.store import attempt, background, claim, columns, journal, layout, names, pack, packmeta, series
+from rigorous_recorder.store import attempt, background, claim, columns, current, layout, names, pack, packmeta, series
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.source import LogSource, PackSource
 
@@ -347,7 +347,7 @@ def test_magics_and_sizes():
     assert f"| 0 to {u.PAGE - 1} | the header page |" in TEXT
     assert f"| {u.PAGE} + i x B | block i; B is given by the header ({u.BLOCK:,} unless" in TEXT
     assert f"up to {u.RESERVE:,} bytes of reserve" in TEXT
-    assert f"up to {journal.PAD >> 10} KiB + {u.RESERVE >> 10} KiB of zeros" in FLAT
+    assert f"up to {current.PAD >> 10} KiB + {u.RESERVE >> 10} KiB of zeros" in FLAT
     assert f"starts with {u.BLOCK_HEAD} bytes" in FLAT
     assert f"the bytes [{u.BLOCK_HEAD}, used)" in FLAT
     assert f"only its first {['', 'four', 'eight'][u.BLOCK_PREFIX.size // 4]} bytes" in FLAT

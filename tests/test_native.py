@@ -16,7 +16,7 @@ from strategies import floats, ints, small, texts
 from rigorous_recorder import RecordKeeper, accelerator, adding
 from rigorous_recorder.store import replay
 from rigorous_recorder.store import unit as u
-from rigorous_recorder.store.journal import GIL
+from rigorous_recorder.store.lock import GIL
 
 compiled = pytest.mark.skipif(accelerator.native is None, reason="the hot path was not compiled, or is not wanted")
 

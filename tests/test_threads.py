@@ -17,10 +17,9 @@ import pytest
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecordKeeper, adding
 from rigorous_recorder.adding import Adding
 from rigorous_recorder.store import journal as journals
+from rigorous_recorder.store.lock import GIL
 
-with_gil = pytest.mark.skipif(
-    not journals.GIL, reason="without the GIL every add takes the lock: there is no such section"
-)
+with_gil = pytest.mark.skipif(not GIL, reason="without the GIL every add takes the lock: there is no such section")
 
 
 @pytest.fixture(autouse=True)

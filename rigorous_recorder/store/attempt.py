@@ -169,7 +169,7 @@ def course(begins: list[Begin], ends: list[End], signs: Signs, now: float, silen
         now: Seconds since the epoch, by the clock of the file system.
         silence: Seconds without a sign of life that make an attempt of another host stale.
     """
-    begins = sorted(begins, key=lambda begin: (begin.run, begin.start))
+    begins = sorted(begins, key=_order)
     latest = begins[-1]
     closing = [end for end in ends if end.user and end.run >= latest.run]
     own = [end for end in ends if not end.user and end.writer == latest.header.writer]
@@ -191,9 +191,22 @@ def course(begins: list[Begin], ends: list[End], signs: Signs, now: float, silen
     )
 
 
+def _order(begin: Begin) -> tuple[int, float]:
+    return begin.run, begin.start
+
+
+def _latest(begins: list[Begin]) -> Begin:
+    return max(begins, key=_order)
+
+
+def machine_of(header: Header) -> Machine:
+    """The process that wrote a unit."""
+    return Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
+
+
 def _unended(begin: Begin, signs: Signs, now: float, silence: float) -> str:
     header = begin.header
-    alive = machine.lives(Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start))
+    alive = machine.lives(machine_of(header))
     if alive is None:
         return STALE if now - signs.heard.get(header.writer, header.time) > silence else RUNNING
     return RUNNING if alive else KILLED
@@ -218,6 +231,23 @@ def heartbeat(place: UnitPlace, header: Header) -> float:
 
 def read_course(attempt: AttemptPlace, *, now: float | None = None, silence: float = SILENCE) -> Course | None:
     """The course of an attempt from its files alone; None when it holds no begin entry: nobody was there, or not yet."""
+    started = time.monotonic()
+    begins, ends, signs = _read(attempt)
+    if begins and course(begins, ends, signs, 0.0, silence).state == KILLED and died_since(begins, started):
+        begins, ends, signs = _read(attempt)
+    return course(begins, ends, signs, time.time() if now is None else now, silence) if begins else None
+
+
+def died_since(begins: list[Begin], started: float) -> bool:
+    """Whether an attempt that seems killed has to be read again, having been read from `started` on.
+
+    Its process may have ended it and gone after its files were read: so, among 16 programs that began experiments as fast as
+    they could, a finished one was taken for killed, and its number tried again. Now that it is gone nothing changes any more.
+    """
+    return machine.found_gone(machine_of(_latest(begins).header), started)
+
+
+def _read(attempt: AttemptPlace) -> tuple[list[Begin], list[End], Signs]:
     begins: list[Begin] = []
     ends: list[End] = []
     signs = Signs({}, {})
@@ -232,8 +262,6 @@ def read_course(attempt: AttemptPlace, *, now: float | None = None, silence: flo
             continue
         signs.note(place, source)
         read_begin_end(source.header, ((event.kind, event.payload) for event in source.events), begins, ends)
-    if not begins:
-        if unreadable is not None:
-            raise unreadable
-        return None
-    return course(begins, ends, signs, time.time() if now is None else now, silence)
+    if not begins and unreadable is not None:
+        raise unreadable
+    return begins, ends, signs

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 HEARTBEAT: Final = 10.0
 """Seconds between two heartbeats of a journal (its file's modification time)."""
 
-
+IDLE: Final = 60.0
+"""Seconds for which the thread sleeps when there is no journal."""
 QUIET: Final = 5.0
 """Seconds without an entry after which the file of a journal that may rest is closed."""
 MOST_OPEN: Final = 64
@@ -43,21 +44,31 @@ class Background:
         self._journals: dict[Journal, float] = {}
         self._beaten: dict[Journal, float] = {}
         self._quiet: dict[Journal, tuple[int, float]] = {}
+        self._due: dict[Journal, float] = {}
+        self._sleeps_until = 0.0
         self._thread: threading.Thread | None = None
         self._threadless = False
 
     def watch(self, journal: Journal, interval: float) -> None:
-        """Sync a journal every `interval` seconds from now on, and soon: it has a new unit, and perhaps a full one."""
+        """Sync a journal every `interval` seconds from now on; it is about to have a new unit.
+
+        At once if it has a unit already, which is full now. The first unit of a journal waits for its turn: the begin of an
+        experiment syncs it anyway, and a thread that syncs the same file at the same time takes half a millisecond from it.
+        """
         self._rest_others(journal)
         with self._lock:
             self._journals[journal] = interval
+            if journal.opened:
+                self._due[journal] = 0.0
+            wakes = journal.opened or self._sleeps_until > time.monotonic() + interval
             if self._thread is None or not self._thread.is_alive():  # an interrupt can come before its start
                 self._thread = threading.Thread(target=self._run, name="rigorous_recorder", daemon=True)
                 try:
                     self._thread.start()
                 except RuntimeError as error:
                     self._say_no_thread(error)
-        self._wake.put(None)
+        if wakes:
+            self._wake.put(None)
 
     def _rest_others(self, journal: Journal) -> None:
         with self._lock:
@@ -81,32 +92,38 @@ class Background:
             self._journals.pop(journal, None)
             self._beaten.pop(journal, None)
             self._quiet.pop(journal, None)
+            self._due.pop(journal, None)
 
     def _run(self) -> None:
-        due: dict[Journal, float] = {}
         while True:
+            now = time.monotonic()
             with self._lock:
-                journals = dict(self._journals)
-            now = time.monotonic()
-            due = {journal: due.get(journal, 0.0) for journal in journals}
-            pause = min((max(0.0, due[journal] - now) for journal in journals), default=60.0)
-            woken = self._woken(pause)
-            now = time.monotonic()
-            for journal, interval in journals.items():
-                if woken or due[journal] <= now:
-                    self._tend(journal, now)
-                    due[journal] = time.monotonic() + interval
+                for journal, interval in self._journals.items():
+                    self._due.setdefault(journal, now + interval)
+                pause = max(0.0, min(self._due.values(), default=now + IDLE) - now)
+                self._sleeps_until = now + pause
+            self._wait(pause)
+            for journal in self._take_due():
+                self._tend(journal, time.monotonic())
             self.helper.poll()
 
-    def _woken(self, pause: float) -> bool:
-        """Wait until somebody wakes this thread, or for `pause` seconds; whether somebody did."""
+    def _wait(self, pause: float) -> None:
+        """Wait until somebody wakes this thread, or for `pause` seconds."""
         try:
             self._wake.get(timeout=pause)
         except Empty:
-            return False
+            return
         while not self._wake.empty():
             self._wake.get()
-        return True
+
+    def _take_due(self) -> list[Journal]:
+        """The journals that are to be tended now; their next turn is counted from when this one is over."""
+        with self._lock:
+            now = time.monotonic()
+            due = [journal for journal, when in self._due.items() if when <= now]
+            for journal in due:
+                del self._due[journal]
+            return due
 
     def _tend(self, journal: Journal, now: float) -> None:
         if journal.failure is not None:

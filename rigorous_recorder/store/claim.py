@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import FormatError, NotACollectionError, RecorderError, StoreError
 from ..lineage import canonical
-from . import files, layout
+from . import files, latest, layout
 from .attempt import CLAIM_SILENCE, FINISHED, RUNNING, STALE, Course, read_course
 from .layout import ClaimName
 from .snapshot import list_attempts, list_claims
@@ -46,7 +46,7 @@ def make_collection(path: str) -> None:
         NotACollectionError: It is a file, or a folder that holds something else.
         FormatError: It is of a newer version.
     """
-    if check_collection(path):
+    if latest.next_claim(path) is not None or check_collection(path):  # nothing has changed since it was one
         return
     try:
         files.make_folders(path)
@@ -152,8 +152,10 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
     Raises:
         StoreError: The folder cannot be written, or others were faster a thousand times.
     """
+    guess = None if retries == SAME_INFO else latest.next_claim(path)
     for _ in range(ROUNDS):
-        wanted, failures = _decide(path, info, retries)
+        wanted, failures = _decide(path, info, retries) if guess is None else (guess, 0)
+        guess = None
         folder = f"{path}/{layout.claim_name(*wanted)}"
         try:
             files.make_folder(folder)

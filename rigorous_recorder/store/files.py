@@ -229,6 +229,16 @@ def modified(path: str) -> float:
     return os.lstat(path).st_mtime
 
 
+Mark = tuple[int, int, int]
+"""What a folder is recognised by: its device, its inode, and when an entry of it last changed, in nanoseconds."""
+
+
+def mark(folder: str) -> Mark:
+    """The mark of a folder."""
+    status = os.stat(folder)  # noqa: PTH116
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
 def is_folder(path: str) -> bool:
     """Whether the path is a folder, and no link to one."""
     try:
@@ -250,14 +260,31 @@ def file_system(path: str) -> str:
     try:
         descriptor = open_read("/proc/self/mountinfo")
         try:
-            text = os.fsdecode(read_at(descriptor, 1 << 24, 0))
+            mounts = read_at(descriptor, 1 << 24, 0)
         finally:
             close(descriptor)
     except OSError:
         return ""
+    global _kinds  # noqa: PLW0603
+    kinds = _kinds if _kinds[0] == mounts else (mounts, {})
+    _kinds = kinds
+    try:
+        device = os.stat(path).st_dev  # noqa: PTH116
+    except OSError:  # it is not there yet
+        return _mounted(mounts, path)
+    if device not in kinds[1]:
+        kinds[1][device] = _mounted(mounts, path)
+    return kinds[1][device]
+
+
+_kinds: tuple[bytes, dict[int, str]] = b"", {}
+"""What mountinfo said last, and the file system on each device that was asked for since: each new attempt asks again."""
+
+
+def _mounted(mounts: bytes, path: str) -> str:
     target = os.path.realpath(path) + "/"
     best, kind = -1, ""
-    for line in text.splitlines():
+    for line in os.fsdecode(mounts).splitlines():
         fields, _, rest = line.partition(" - ")
         point = (
             fields.split(" ")[4]

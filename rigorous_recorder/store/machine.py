@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Final, NamedTuple
 
 
@@ -74,10 +75,25 @@ def _host() -> str:
 _constant: Final = (_boot(), _host(), _namespace())
 
 
+_here: Machine | None = None
+
+
 def here() -> Machine:
     """This process."""
+    global _here  # noqa: PLW0603  (read once per process: it takes as long as a hundred records)
     pid = os.getpid()
-    return Machine(*_constant, pid, start_of(pid) or 0)
+    if _here is None or _here.pid != pid:
+        _here = Machine(*_constant, pid, start_of(pid) or 0)
+    return _here
+
+
+def _after_fork_in_child() -> None:
+    global _here  # noqa: PLW0603
+    _here = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def same_boot(boot: str, host: str) -> bool:
@@ -96,4 +112,18 @@ def lives(machine: Machine) -> bool | None:
         return False
     if machine.namespace != _constant[2]:
         return None
-    return start_of(machine.pid) in (machine.pid_start, 0)
+    alive = start_of(machine.pid) in (machine.pid_start, 0)
+    if not alive:
+        _gone.setdefault(machine, time.monotonic())
+    return alive
+
+
+_gone: Final[dict[Machine, float]] = {}
+
+
+def found_gone(machine: Machine, since: float) -> bool:
+    """Whether a process of this boot was found to be gone at `since` (of the monotonic clock) or later, and not before.
+
+    Then it may have written its last word after somebody read its files, and before he looked whether it lives.
+    """
+    return _gone.get(machine, -1.0) >= since

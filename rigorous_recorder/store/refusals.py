@@ -1,0 +1,33 @@
+"""What a journal says when the system refuses to store, or the disk to confirm what was stored."""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import StoreError, hint_for
+
+
+def not_stored(error: OSError, folder: str | None) -> StoreError:
+    """There was no room, or no permission: the entry that was being added is not stored, all before it is."""
+    reason = error.strerror or str(error)
+    return StoreError(
+        error.errno,
+        f"the system refused to store: {reason}. Everything added before is safe; this was not stored. "
+        f"Hint: {hint_for(error.errno)}",
+        folder or "memory",
+    )
+
+
+def not_confirmed(error: OSError, folder: str | None) -> StoreError:
+    """A sync failed: what was added is in the page cache, and nobody knows what of it is on disk."""
+    return StoreError(
+        error.errno,
+        f"the disk failed to confirm what was recorded: {error.strerror or error}. "
+        + (
+            "Hint: was the folder moved or removed?"
+            if error.errno == errno.ENOENT
+            else "It is safe from a crash of this program, not from one of the machine. "
+            "Hint: check the disk, and copy the collection elsewhere"
+        ),
+        folder,
+    )

@@ -1,0 +1,236 @@
+"""The units of one writer, one behind the other: the next is opened when one is full, and all are brought to the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from typing import Any, NamedTuple
+
+from ..errors import ClosedError, StoreError
+from . import files, refusals
+from . import unit as u
+from .current import CurrentUnit
+from .lock import GIL, LOCK
+from .modes import WRITTEN
+from .unitfile import UnitMaker, give_name
+
+
+class Retired(NamedTuple):
+    """A unit that is full: to be brought to the disk by its descriptor, then sealed."""
+
+    path: str
+    descriptor: int
+
+
+class Units(CurrentUnit):
+    """The units of one writer; the cursor stands in the latest.
+
+    Attributes:
+        owner: Whoever made the journal; see `Journal`.
+        locked: Whether every add takes the lock.
+        closed: Why nothing is added any more; "" while it is open.
+        failure: What the disk said when it failed to confirm; no sync succeeds from then on.
+        units: The full ones of a journal in memory, and how many bytes of each are used.
+    """
+
+    __slots__ = (
+        "_attempt", "_folder_dirty", "_level_bytes", "_maker", "_retired", "_sizes", "_sync_lock", "_synced", "closed",
+        "failure", "locked", "owner", "units",
+    )  # fmt: skip
+
+    def __init__(
+        self, folder: str | None, mode: str, attempt: str, owner: Any, sizes: tuple[int, ...], block_size: int
+    ) -> None:
+        """No unit yet; for the arguments see `Journal`."""
+        super().__init__(folder, mode, block_size)
+        self.owner = owner
+        self.locked = mode == WRITTEN or not GIL
+        self.closed = ""
+        self.failure: StoreError | None = None
+        self._attempt = attempt
+        self._sizes = sizes
+        self._sync_lock = threading.RLock()
+        self._become_new()
+
+    def _become_new(self) -> None:
+        """Become a writer that has written nothing."""
+        self._stand_nowhere()
+        self._maker = UnitMaker(self.folder, self.mode, self._attempt, self._sizes, self.block_size)
+        self.units: list[tuple[Any, int]] = []
+        self._synced = self._level_bytes = 0
+        self._retired: list[Retired] = []
+        self._folder_dirty = False
+
+    @property
+    def opened(self) -> bool:
+        """Whether it has written any unit."""
+        return self._n > 0
+
+    def within(self, size: int) -> bool:
+        """Whether all it has written is in one unit, of fewer bytes than `size`."""
+        return self._n == 1 and self.path != "" and self.pos < size
+
+    # ---- the next ----------------------------------------------------------------------------------------------------
+
+    def make_room(self, size: int) -> None:
+        """See to it that an entry of `size` bytes fits at `pos`: finish the block, begin the next, in a new unit if need be.
+
+        Can be interrupted anywhere: what it did is done again by the next call.
+
+        Raises:
+            ClosedError: The journal is closed.
+            StoreError: There is no room on the disk. What was added before is safe, and smaller entries may still fit.
+        """
+        with LOCK:
+            while True:
+                if self.closed:
+                    raise ClosedError(self.closed)
+                if self.pos + size <= self._end and (self.locked or self.limit):
+                    return
+                version = self._version
+                self.limit = 0  # from here on everybody comes here, and waits for the lock
+                try:
+                    self._checksum()
+                    span = u.blocks_for(size, self.block_size)
+                    if self.map is not None and self._index + self._span + span <= self._last:
+                        self._begin_block(version, self._index + self._span, span)
+                    else:
+                        self._open_unit(version, span)
+                        return  # the levels come first there, and the caller has to come back for the rest
+                except OSError as error:
+                    raise error if isinstance(error, StoreError) else refusals.not_stored(error, self.folder) from error
+                finally:
+                    if not self.locked:
+                        self.limit = self._end
+
+    def _open_unit(self, version: int, span: int) -> None:
+        """Open the next unit, with room for levels and behind them a block of that span, and retire the one before.
+
+        Levels that took room in the unit before are defined again in this one. Twice their room lets a chain of levels that
+        is larger than any unit come to its end: each unit has more room than the one before.
+        """
+        n = self._n
+        levels = u.blocks_for(self._level_bytes, self.block_size)
+        if span > 1 or levels >= self._maker.size(n + 1) // self.block_size:
+            span += 2 * levels
+        token = object()
+        retired = [Retired(self.path, self._descriptor)]
+        named = False
+        while not named:
+            n += 1
+            file = self._maker.make(n, span)
+            try:
+                if self.owner is not None:
+                    self.owner.unit_opened(self)
+                named = self.folder is None or give_name(file.temporary, file.path)
+            except BaseException:
+                self._abandon(file)
+                raise
+            if self._version != version:  # somebody interrupted and has opened a unit
+                self._abandon(file)
+                return
+            if not named:
+                self._abandon(file)
+        if self.folder is not None:
+            with contextlib.suppress(OSError):  # a second name of it, that readers ignore
+                files.remove(file.temporary)
+        self._checksum()  # in `write()` mode whoever interrupted may have added to the block that is left here
+        old = [(self.map, self.pos)]
+        if self._version != version or (self._span and self.pos not in (self._slotted, self._block + u.BLOCK_HEAD)):
+            self._abandon(file)
+            return
+        if self.map is None:
+            old, retired = [], []
+        if self.folder is None:
+            self.units += old
+        else:
+            self._retired += retired
+        self.map, self._descriptor, self.path = file.memory, file.descriptor, file.path
+        self._n, self._salt, self._last = n, file.salt, file.blocks
+        self.token = token
+        self._padded, self._headed = u.PAGE, True
+        self._folder_dirty = True
+        self._version = version + 1
+        self._index = self._span = self._block = 0
+        self.pos = self._end = self._slotted = self._level_bytes = 0
+        self._begin_block(version + 1, 0, 1)
+        if self.folder is not None and old:
+            old[0][0].close()
+
+    # ---- to the disk -------------------------------------------------------------------------------------------------
+
+    def sync(self, *, idle: bool = False) -> list[str]:
+        """Return when all that was added before the call is on disk: survives a power cut. Gives the units retired since.
+
+        Args:
+            idle: Whether nothing need be done when nothing was added since the last sync.
+
+        Raises:
+            StoreError: The disk refused, now or at an earlier call: a second fsync may succeed although pages were
+                dropped at the first (https://wiki.postgresql.org/wiki/Fsync_Errors).
+        """
+        if self.folder is None:
+            return []
+        if idle and self.pos == self._synced and not self._retired and not self._folder_dirty:
+            return []
+        # LOCK first and let go of it: a signal handler that syncs may hold it already, and whoever holds the other lock must
+        # never wait for it.
+        with LOCK:
+            if self.failure is not None:
+                raise self.failure
+            retired = list(self._retired)
+            folder_dirty, self._folder_dirty = self._folder_dirty, False
+            current = -1
+            try:
+                self._checksum()
+                self._beat()
+                synced = self.pos
+                current = files.duplicate(self._descriptor) if self._descriptor >= 0 else -1
+            except OSError as error:
+                self.failure = refusals.not_confirmed(error, self.folder)
+                raise self.failure from error
+        self._busy += 1  # a signal handler that syncs must not close what is just being synced
+        try:
+            with self._sync_lock:
+                return self._sync(retired, current, folder_dirty=folder_dirty, synced=synced)
+        except OSError as error:
+            self.failure = refusals.not_confirmed(error, self.folder)
+            raise self.failure from error
+        finally:
+            self._busy -= 1
+            self._close_left()
+            if current >= 0:
+                files.close(current)
+
+    def _sync(self, retired: list[Retired], current: int, *, folder_dirty: bool, synced: int) -> list[str]:
+        """Bring these files to disk; the paths of those units among the retired that nobody else has brought there."""
+        assert self.folder is not None
+        paths = []
+        for unit in retired:
+            if unit in self._retired:
+                files.sync_data(unit.descriptor)
+        if current >= 0:
+            files.sync_data(current)
+            if files.removed(current):
+                raise OSError(errno.ENOENT, "the file was removed")
+        if folder_dirty:
+            files.sync_folder(self.folder)
+        self._synced = synced
+        for unit in retired:
+            with contextlib.suppress(ValueError):  # somebody who synced meanwhile has closed it already
+                self._retired.remove(unit)
+                self._close_descriptor(unit.descriptor)
+                paths.append(unit.path)
+        return paths
+
+    def beat(self) -> None:
+        """Give a sign of life, for readers here (in the unit) and on other hosts (its modification time).
+
+        Raises:
+            OSError: The disk refused.
+        """
+        with LOCK:
+            self._beat()
+        if self.path:
+            files.touch(self.path)

@@ -1,0 +1,243 @@
+"""What one attempt costs in system calls, and that a number guessed without looking is the number that looking gives."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections import Counter
+
+import children
+import pytest
+
+from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.store import files, latest, layout, machine
+from rigorous_recorder.store.background import background
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often which function of `store/files.py` was called, by thread, and the folders that were listed."""
+    counts = {"main": Counter(), "others": Counter(), "listed": []}
+
+    def counting(name, real):
+        def call(*arguments):
+            thread = "main" if threading.current_thread() is threading.main_thread() else "others"
+            counts[thread][name] += 1
+            if name == "names":
+                counts["listed"].append(arguments[0])
+            return real(*arguments)
+
+        return call
+
+    for name in ("sync_data", "sync_file", "sync_folder", "names", "make_folder", "read_all", "touch"):
+        monkeypatch.setattr(files, name, counting(name, getattr(files, name)))
+    return counts
+
+
+def finish_one(collection, **info):
+    """An experiment of some records that ends well; its number."""
+    with collection.new_experiment(**info) as experiment:
+        for x in range(100):
+            experiment.add_record(x=x)
+    return experiment.number
+
+
+def in_another_process(collection, line):
+    """Run a line on the same collection in another process."""
+    code = (
+        f"import sys\nfrom rigorous_recorder import ExperimentCollection\nc = ExperimentCollection(sys.argv[1])\n{line}"
+    )
+    ended = children.run(code, collection.path)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_an_attempt_syncs_no_more_than_it_promises(collection, calls):
+    """Twice the file; three folders, in which its name and those above it stand; and the background syncs nothing."""
+    finish_one(collection)
+    for kept in ("main", "others"):
+        calls[kept].clear()
+    calls["listed"].clear()
+    for _ in range(5):
+        finish_one(collection)
+    assert calls["main"]["sync_data"] + calls["main"]["sync_file"] == 5 * 2
+    assert calls["main"]["sync_folder"] == 5 * 3
+    assert calls["others"]["sync_data"] + calls["others"]["sync_folder"] == 0
+    assert calls["listed"] == [], "the cost of an attempt must not grow with their number"
+    assert calls["main"]["make_folder"] == 5 * 2
+    assert collection.experiment_numbers == (1, 2, 3, 4, 5, 6)
+
+
+def test_the_first_of_a_process_looks(collection, calls):
+    finish_one(collection)
+    in_another_process(collection, "with c.new_experiment() as e: e.add_record(x=1)")
+    assert finish_one(collection) == 3
+    assert str(collection.path) in calls["listed"]
+
+
+@pytest.mark.parametrize("coarse", [False, True], ids=["fine clock", "clock that stands"])
+def test_others_may_claim_in_between(collection, monkeypatch, coarse):
+    """Even when nothing shows that they have: the number that was guessed is there then."""
+    if coarse:
+        monkeypatch.setattr(files, "mark", lambda folder: (1, 2, 3))
+    for number in (1, 3, 5):
+        assert finish_one(collection) == number
+        in_another_process(collection, "with c.new_experiment() as e: e.add_record(x=1)")
+    assert collection.experiment_numbers == (1, 2, 3, 4, 5, 6)
+
+
+def test_a_number_that_came_by_copying_counts(collection):
+    finish_one(collection)
+    shutil.copytree(f"{collection.path}/000001.1", f"{collection.path}/000041.1")
+    assert finish_one(collection) == 42
+
+
+def test_a_number_that_was_removed_is_not_skipped(collection):
+    assert [finish_one(collection) for _ in range(3)] == [1, 2, 3]
+    shutil.rmtree(f"{collection.path}/000003.1")
+    assert finish_one(collection) == 3
+
+
+def test_a_collection_that_was_removed_begins_anew(collection):
+    assert [finish_one(collection) for _ in range(3)] == [1, 2, 3]
+    shutil.rmtree(collection.path)
+    assert finish_one(collection) == 1
+
+
+@pytest.mark.parametrize("where", ["here", "here, afterwards", "in another process"])
+def test_after_a_failure_the_number_is_tried_again(collection, where):
+    assert finish_one(collection) == 1
+    if where == "here":
+        with pytest.raises(ValueError, match="bad"), collection.new_experiment():
+            raise ValueError("bad")
+    elif where == "here, afterwards":
+        with collection.new_experiment() as experiment:
+            pass
+        experiment.close("bad after all")
+    else:
+        finish_one(collection)
+        in_another_process(collection, "c.experiments[-1].close('bad after all')")
+    assert finish_one(collection) == 2
+    assert [(one.number, one.state) for one in collection.experiments] == [
+        (1, "finished"),
+        (2, "failed"),
+        (2, "finished"),
+    ]
+    assert finish_one(collection) == 3
+
+
+def test_an_open_one_is_not_guessed_from(collection):
+    first = collection.new_experiment()
+    second = collection.new_experiment()
+    first.close()
+    assert latest.next_claim(str(collection.path)) is None
+    assert finish_one(collection) == 3
+    second.close("bad")
+    assert finish_one(collection) == 4, "a failed one is tried again only while it is the highest"
+
+
+def test_same_info_looks_further_back(tmp_path):
+    collection = ExperimentCollection(tmp_path / "study", retries="same_info")
+    with pytest.raises(ValueError, match="bad"), collection.new_experiment(lr=1):
+        raise ValueError("bad")
+    assert finish_one(collection, lr=2) == 2
+    assert finish_one(collection, lr=1) == 1
+
+
+def test_a_forked_child_and_its_parent_guess_alike(collection):
+    finish_one(collection)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = finish_one(collection)
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert {code, finish_one(collection)} == {2, 3}
+
+
+ENDS = """
+import sys
+from rigorous_recorder import ExperimentCollection
+with ExperimentCollection(sys.argv[1]).new_experiment() as experiment:
+    experiment.add_record(x=1)
+    print("recorded", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("who", ["reader", "claimer"])
+def test_one_that_ends_between_reading_and_looking_was_not_killed(collection, monkeypatch, who):
+    """It was running when its file was read, and its process was gone when somebody looked."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", ENDS, collection.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(children.ROOT)},
+    )  # fmt: skip
+    assert program.stdout.readline() == "recorded\n"
+    real = machine.start_of
+
+    def look(pid):
+        if pid == program.pid and program.poll() is None:
+            program.communicate("end\n")
+        return real(pid)
+
+    monkeypatch.setattr(machine, "start_of", look)
+    if who == "reader":
+        (one,) = collection.experiments
+        assert (one.state, one.n_records) == ("finished", 1)
+    else:
+        assert finish_one(collection) == 2, "it was taken for killed, and its number for free"
+    assert program.returncode == 0
+
+
+def test_a_killed_one_is_read_once_more_and_then_known(collection, calls):
+    program = subprocess.Popen(
+        [sys.executable, "-c", ENDS, collection.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(children.ROOT)},
+    )  # fmt: skip
+    assert program.stdout.readline() == "recorded\n"
+    program.kill()
+    program.communicate()
+    reads = []
+    for _ in range(3):
+        before = calls["main"]["read_all"]
+        assert [one.state for one in collection.experiments] == ["killed"]
+        reads.append(calls["main"]["read_all"] - before)
+    assert reads == [3, 2, 2], "the file `format`, and the log"
+
+
+MOUNTS = "22 1 8:1 / / rw - ext4 /dev/vda rw\n{}"
+
+
+def test_what_is_mounted_later_is_seen(tmp_path, monkeypatch):
+    """The table is looked through once while it stays the same, and again for a file system mounted over the folder."""
+    (tmp_path / "study").mkdir()
+    texts = [MOUNTS.format(""), MOUNTS.format(f"23 22 0:44 / {tmp_path} rw - nfs4 server:/x rw\n"), MOUNTS.format("")]
+    for text, kind in zip(texts, ["ext4", "nfs4", "ext4"], strict=True):
+        monkeypatch.setattr(files, "read_at", lambda *_, text=text: text.encode())
+        for _ in range(2):
+            assert files.file_system(str(tmp_path / "study")) == kind
+        assert files.file_system(str(tmp_path / "study" / "not there")) == kind
+
+
+def test_the_thread_sleeps_while_experiments_come_and_go(collection, calls):
+    """Nothing wakes it for a begin: it would sync what the begin syncs, at the same time."""
+    finish_one(collection)
+    with background._lock:
+        planned = background._sleeps_until
+    for _ in range(5):
+        finish_one(collection)
+    assert background._wake.empty()
+    assert background._sleeps_until >= planned
+    assert calls["others"]["touch"] <= 1
+
+
+def test_a_claim_that_nothing_shows_is_met_by_mkdir(collection):
+    """Somebody has just claimed the number that is guessed: then it is looked, and the next is taken."""
+    finish_one(collection)
+    stat = os.stat(collection.path)
+    os.mkdir(f"{collection.path}/{layout.claim_name(2, 1)}")
+    os.utime(collection.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert latest.next_claim(str(collection.path)) == (2, 1)
+    assert finish_one(collection) == 3
