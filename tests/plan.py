@@ -273,7 +273,10 @@ def load(path):
 
 def reached(outcomes):
     """What the runs in a log reached, as a Markdown table."""
-    lines = ["| what is done | planned | reached | tests | minutes | on | failed or not run |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| what is done | planned | reached | tests | minutes | on | failed or not run |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for key, row in ROWS.items():
         entries = [entry for entry in outcomes.values() if entry["row"] == key]
         if not entries:

@@ -12,6 +12,7 @@ import msgspec
 import plan
 import pytest
 import units
+from units import vouched
 
 from rigorous_recorder import DamageWarning, ExperimentCollection
 from rigorous_recorder.reading import read_collection
@@ -20,7 +21,6 @@ from rigorous_recorder.store import layout
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.background import background
 from rigorous_recorder.store.columns import Decoded
-from rigorous_recorder.store.replay import Replay, spans
 from rigorous_recorder.store.source import LogSource
 
 BLOCK = 1024
@@ -86,18 +86,6 @@ def test_a_log_truncated_at_every_byte(collection, logs, which):
                 warnings.simplefilter("ignore", DamageWarning)
                 assert len(collection.experiments) <= 1
                 assert own(collection.records) == own(view.records())
-
-
-def vouched(data):
-    """The records that a checksum vouches for, by their place: their level and bytes."""
-    header = u.unpack_header(data[: u.PAGE])
-    replay = Replay(data, header)
-    verified = [span for span in spans(data, header, []) if span.verified]
-    return {
-        start: (level, bytes(data[start:stop]))
-        for start, stop, level in zip(replay.starts, replay.stops, replay.levels, strict=True)
-        if any(span.start <= start < span.stop for span in verified)
-    }
 
 
 def check_damaged(whole, damaged, first, last, block=BLOCK):

@@ -29,7 +29,9 @@ def image(tmp_path_factory):
 
 
 @pytest.mark.privileged
-@pytest.mark.parametrize("shard", plan.shards("test_what_was_synced_survives_a_power_cut", ci=1, long=10, within=2), ids=repr)
+@pytest.mark.parametrize(
+    "shard", plan.shards("test_what_was_synced_survives_a_power_cut", ci=1, long=10, within=2), ids=repr
+)
 def test_what_was_synced_survives_a_power_cut(image, tmp_path, journal, shard, reached):
     mine, disk, scratch = tmp_path / "image", tmp_path / "disk", tmp_path / "scratch"
     shutil.copyfile(image, mine)

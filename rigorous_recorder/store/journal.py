@@ -81,11 +81,11 @@ class Journal(Cursor):
     """
 
     __slots__ = (
-        "__weakref__", "_block", "_busy", "_descriptor", "_end", "_folder_dirty", "_headed", "_index", "_last", "_left",
-        "_level_bytes", "_n", "_next_level", "_padded", "_populates", "_reserve", "_retired", "_salt", "_slot",
-        "_slotted", "_span", "_start", "_sync_lock", "_synced", "_temporaries", "_version", "_written", "attempt",
-        "block_size", "closed", "failure", "folder", "locals", "locked", "mode", "owner",
-        "path", "sequence", "sizes", "units", "writer",
+        "__weakref__", "_block", "_busy", "_descriptor", "_end", "_headed", "_index", "_last", "_left",
+        "_level_bytes", "_n", "_named", "_named_synced", "_next_level", "_noted", "_noting", "_overwrites",
+        "_padded", "_populates", "_reserve", "_retired", "_salt", "_slot", "_slotted", "_span", "_start",
+        "_sync_lock", "_synced", "_temporaries", "_version", "_written", "attempt", "block_size", "closed",
+        "failure", "folder", "locals", "locked", "mode", "owner", "path", "sequence", "sizes", "units", "writer",
     )  # fmt: skip
 
     def __init__(
@@ -143,7 +143,9 @@ class Journal(Cursor):
         self._reserve = u.RESERVE
         self._slot = self._slotted = self._synced = self._level_bytes = 0
         self._retired: list[Retired] = []
-        self._folder_dirty = False
+        self._named = self._named_synced = 0
+        self._noted = self._overwrites = 0
+        self._noting = -1
         self._busy = 0
         self._headed = True
         self._left: list[int] = []
@@ -350,7 +352,11 @@ class Journal(Cursor):
     # needs, and then switches in a section without calls, unless the version shows that somebody else has switched.
 
     def _checksum(self) -> None:
-        """Note in the block's header how far it is used, with a checksum, in the slot that does not hold the latest note."""
+        """Note in the block's header how far it is used, with a checksum.
+
+        Always in the slot that holds no note of which a sync has said that it is on disk: until the next one is there too, a
+        power cut may leave the new note, and not the entries that it is about.
+        """
         self._flush()
         version, pos, block = self._version, self.pos, self._block
         start = block + u.BLOCK_HEAD
@@ -359,17 +365,25 @@ class Journal(Cursor):
         self._flush()  # what came in between
         descriptor = self._descriptor
         slot = u.pack_slot(pos - block, u.checksum(self._salt, self._index, self._span, self.map[start:pos]))
+        b""[0:0]
         if version != self._version or pos <= self._slotted:
             return
+        # from here to the store there is no call: whoever interrupts sees a note and where it is, or neither
         mine = self._slot
-        self._slot = 1 - mine  # whoever interrupts from here on takes the other one, which this does not overwrite
+        if self._noting == block:  # this interrupts somebody who writes a note, maybe late: not into the same slot
+            mine = 1 - mine
+        if self._slotted and mine == self._noted:
+            self._overwrites += 1
+        self._noted = mine
         offset = block + u.SLOTS[mine]
         self.map[offset : offset + 8] = slot  # eight aligned bytes are one store: no kill leaves half of them
         if self.mode == WRITTEN:
+            before, self._noting = self._noting, block
             self._busy += 1
             try:
                 files.write_at(descriptor, slot, offset)
             finally:
+                self._noting = before
                 self._busy -= 1
                 self._close_left()
         if version == self._version:  # less than somebody who interrupted has noted: it is noted again
@@ -424,6 +438,7 @@ class Journal(Cursor):
             if not named:
                 self._abandon(memory, descriptor, temporary)
         if self.folder is not None:
+            self._named += 1
             with contextlib.suppress(OSError):  # a second name of it, that readers ignore
                 files.remove(temporary)
         self._checksum()  # in `write()` mode whoever interrupted may have added to the block that is left here
@@ -517,7 +532,6 @@ class Journal(Cursor):
             with contextlib.suppress(FileNotFoundError):  # ext4 leaves the blocks allocated when preallocation fails
                 files.remove(temporary)
             raise
-        self._folder_dirty = True
         return memory, descriptor, temporary, salt
 
     def _refused(self, error: OSError) -> StoreError:
@@ -543,7 +557,7 @@ class Journal(Cursor):
         """
         if self.folder is None:
             return []
-        if idle and self.pos == self._synced and not self._retired and not self._folder_dirty:
+        if idle and self.pos == self._synced and not self._retired and self._named == self._named_synced:
             return []
         # LOCK first and let go of it: a signal handler that syncs may hold it already, and whoever holds the other lock must
         # never wait for it.
@@ -551,7 +565,7 @@ class Journal(Cursor):
             if self.failure is not None:
                 raise self.failure
             retired = list(self._retired)
-            folder_dirty, self._folder_dirty = self._folder_dirty, False
+            named = self._named
             current = -1
             try:
                 self._checksum()
@@ -562,9 +576,18 @@ class Journal(Cursor):
                 self.failure = self._unsafe(error)
                 raise self.failure from error
         self._busy += 1  # a signal handler that syncs must not close what is just being synced
+        paths = []
         try:
-            with self._sync_lock:
-                return self._sync(retired, current, folder_dirty=folder_dirty, synced=synced)
+            while True:
+                with self._sync_lock:
+                    overwrites, version, slotted = self._overwrites, self._version, self._slotted
+                    paths += self._sync(retired, current, named=named, synced=synced)
+                with LOCK:
+                    if overwrites == self._overwrites:
+                        if version == self._version and slotted == self._slotted:
+                            self._slot = 1 - self._noted  # this note is on disk, and stays until the next one is
+                        return paths
+                    # a note took the place of ours while it was on its way, and what it is about may not be on disk yet
         except OSError as error:
             self.failure = self._unsafe(error)
             raise self.failure from error
@@ -574,7 +597,7 @@ class Journal(Cursor):
             if current >= 0:
                 files.close(current)
 
-    def _sync(self, retired: list[Retired], current: int, *, folder_dirty: bool, synced: int) -> list[str]:
+    def _sync(self, retired: list[Retired], current: int, *, named: int, synced: int) -> list[str]:
         """Bring these files to disk; the paths of those units among the retired that nobody else has brought there."""
         assert self.folder is not None
         paths = []
@@ -585,8 +608,9 @@ class Journal(Cursor):
             files.sync_data(current)
             if files.removed(current):
                 raise OSError(errno.ENOENT, "the file was removed")
-        if folder_dirty:
+        if self._named_synced < named:  # else who has brought these names to disk is done with it
             files.sync_folder(self.folder)
+            self._named_synced = named
         self._synced = synced
         for unit in retired:
             with contextlib.suppress(ValueError):  # somebody who synced meanwhile has closed it already
