@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,6 +50,16 @@ def journal(request):
 def collection(tmp_path, journal):
     """An empty collection, once for each way to write the journal."""
     return ExperimentCollection(tmp_path / "study", journal=journal)
+
+
+@pytest.fixture
+def ram(tmp_path):
+    """A folder in memory where there is one: these tests sync thousands of times, and no power is cut."""
+    if not os.path.isdir("/dev/shm"):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

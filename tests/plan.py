@@ -135,7 +135,7 @@ ROWS = {
         "records of 8 threads",
         "the exact union",
         {
-            "test_threads.py::test_every_add_of_every_thread_is_stored": (8 * 50_000, 40 * 8 * 50_000),
+            "test_threads.py::test_eight_threads": (2 * 8 * 50_000, 40 * 8 * 50_000),
             "test_fork.py::test_a_fork_at_any_system_call_of_an_add": ALL,
             "test_fork.py::test_exec_takes_the_process_away": ALL,
             "test_processes.py::test_a_keeper_is_handed_to_workers": ALL,

@@ -9,10 +9,8 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
 
 import children
 import plan
@@ -189,16 +187,6 @@ def record_all(collection, acknowledged, errors):
     attempt(lambda: experiment.add_records(n=[100, 100, 100]), 100)
     attempt(experiment.close)
     attempt(experiment.close)
-
-
-@pytest.fixture
-def ram(tmp_path):
-    """A folder in memory where there is one: these tests sync thousands of times, and no power is cut."""
-    if not os.path.isdir("/dev/shm"):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture

@@ -260,6 +260,8 @@ class Journal(Cursor):
             while self._written < self.pos or not self._headed:
                 if self.pos + self._reserve > self._padded:
                     self._pad(self._version)
+                if self.map is None:  # a child that was forked just here: it is the parent that writes this
+                    return
                 b""[0:0]
                 version, descriptor, block, headed = self._version, self._descriptor, self._block, self._headed
                 start, stop = self._written, self.pos
@@ -414,7 +416,7 @@ class Journal(Cursor):
         Levels that took room in the unit before are defined again in this one. Twice their room lets a chain of levels that
         is larger than any unit come to its end: each unit has more room than the one before.
         """
-        n = self._n
+        n, writer = self._n, self.writer
         levels = u.blocks_for(self._level_bytes, self.block_size)
         if span > 1 or levels >= self.sizes[min(n + 1, len(self.sizes)) - 1] // self.block_size:
             span += 2 * levels
@@ -430,13 +432,13 @@ class Journal(Cursor):
                     self.owner.unit_opened(self)
                 named = self.folder is None or self._name(temporary, path)
             except BaseException:
-                self._abandon(memory, descriptor, temporary)
+                self._abandon(writer, memory, descriptor, temporary)
                 raise
             if self._version != version:  # somebody interrupted and has opened a unit
-                self._abandon(memory, descriptor, temporary)
+                self._abandon(writer, memory, descriptor, temporary)
                 return
             if not named:
-                self._abandon(memory, descriptor, temporary)
+                self._abandon(writer, memory, descriptor, temporary)
         if self.folder is not None:
             self._named += 1
             with contextlib.suppress(OSError):  # a second name of it, that readers ignore
@@ -444,7 +446,7 @@ class Journal(Cursor):
         self._checksum()  # in `write()` mode whoever interrupted may have added to the block that is left here
         old = [(self.map, self.pos)]
         if self._version != version or (self._span and self.pos not in (self._slotted, self._block + u.BLOCK_HEAD)):
-            self._abandon(memory, descriptor, temporary)
+            self._abandon(writer, memory, descriptor, temporary)
             return
         if self.map is None:
             old, retired = [], []
@@ -478,10 +480,13 @@ class Journal(Cursor):
             files.rename(temporary, path)
         return True
 
-    def _abandon(self, memory: Any, descriptor: int, temporary: str) -> None:
-        """Let go of a new unit that will not be used; if it has its name already, as one without entries."""
+    def _abandon(self, writer: str, memory: Any, descriptor: int, temporary: str) -> None:
+        """Let go of a new unit that will not be used; if it has its name already, as one without entries.
+
+        Who was forked while its parent opened a unit leaves the file, which is the parent's, as it is.
+        """
         memory.close()
-        if descriptor >= 0:
+        if descriptor >= 0 and self.writer == writer:
             with contextlib.suppress(OSError):  # it may keep its zeros then
                 files.truncate(descriptor, u.PAGE)
             self._close_descriptor(descriptor)
@@ -517,8 +522,11 @@ class Journal(Cursor):
             memory = files.map_private(size)
             memory[: u.PAGE] = page
             return memory, -1, "", salt
-        temporary = f"{self.folder}/{layout.temporary_name(self.writer, next(self._temporaries))}"
-        descriptor = files.create(temporary)
+        descriptor = -1
+        while descriptor < 0:
+            temporary = f"{self.folder}/{layout.temporary_name(self.writer, next(self._temporaries))}"
+            with contextlib.suppress(FileExistsError):  # of a child that was forked just here, and goes on
+                descriptor = files.create(temporary)
         try:
             if self.mode == MAPPED:
                 files.preallocate(descriptor, size)
@@ -757,7 +765,9 @@ class Journal(Cursor):
             return
         descriptors = [*(unit.descriptor for unit in self._retired), *self._left, self._descriptor]
         self._sync_lock = threading.RLock()
+        version = self._version + 1  # whoever was forked in the middle of a slow path is told so by it
         self._fresh()
+        self._version = version
         for descriptor in descriptors:
             if descriptor >= 0:
                 with contextlib.suppress(
