@@ -12,7 +12,14 @@ import plan
 import pytest
 from hypothesis import seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from strategies import exact, plain
 from test_values import shape
 
@@ -386,7 +393,7 @@ class Study(RuleBasedStateMachine):
             assert [one for one in found if one[0] != concerned] == [one for one in whole if one[0] != concerned]
             for session in list(sessions.sessions.values()):
                 if session.path.startswith(folder):
-                    sessions.sessions.pop(session.place.id)
+                    sessions.sessions.pop(session.place.folder)
 
     @rule()
     def forget(self):
