@@ -1,4 +1,4 @@
-"""Copies of a collection: made while it is written, merged and copied again; each is its own, and together they are the union."""
+"""Copies of a collection: made while it is written, merged, copied again; each is its own, together they are the union."""
 
 import itertools
 import random
