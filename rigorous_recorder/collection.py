@@ -199,7 +199,7 @@ class CollectionView(Flat):
     def _keeper(self, attempt: AttemptView, level: tuple[str, int]) -> RecordKeeper:
         assert attempt.place is not None  # attempts on disk have a place
         if level == attempt.root:
-            return open_experiments.get(attempt.place.id) or stored(attempt, self._path, self._options)
+            return open_experiments.get(attempt.place.folder) or stored(attempt, self._path, self._options)
         session = session_for(self._path, attempt, self._options)
         chain = [attempt.levels.by_id[one] for one in attempt.levels.chain(level)]
         return restore_chain(session, [(one.id, one.data, one.stamps) for one in chain])

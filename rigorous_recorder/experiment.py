@@ -31,7 +31,7 @@ MAX_ERROR: Final = 2000
 """Characters of an error's text that are kept: the end entry must fit into what a unit keeps free for it."""
 
 open_experiments: Final[dict[str, Experiment]] = {}
-"""The experiments that this process began and has not closed, by attempt id."""
+"""The experiments that this process began and has not closed, by the folders of their attempts."""
 
 
 class Facts(NamedTuple):
@@ -75,7 +75,7 @@ class Experiment(RecordKeeper):
         """Go on with an attempt that ended: a new begin in the same folder."""
         assert view.place is not None  # attempts on disk have a place
         assert view.course is not None  # checked by the collection
-        before = sessions.pop(view.place.id, None)
+        before = sessions.pop(view.place.folder, None)
         if before is not None:
             before.close_editor()
         root = view.levels.by_id.get(view.root)
@@ -103,7 +103,7 @@ class Experiment(RecordKeeper):
         assert self._session.place is not None
         self._began = {"experiment_number": number, "error_number": 0}
         try:
-            open_experiments[self._session.place.id] = self
+            open_experiments[self._session.place.folder] = self
             with storing("the experiment cannot be begun", self._session.path):
                 start = self._session.begin(number, failures, dict(self._data if info is None else info), run)
             self._began["experiment_start_time"] = start
@@ -116,7 +116,7 @@ class Experiment(RecordKeeper):
     def _undo(self, error: BaseException) -> None:
         """End what could not be begun; an attempt that has no file yet is no attempt, and gives its number back."""
         assert self._session.place is not None
-        open_experiments.pop(self._session.place.id, None)
+        open_experiments.pop(self._session.place.folder, None)
         try:
             if self._session.journal.path:
                 with contextlib.suppress(OSError):
@@ -155,7 +155,7 @@ class Experiment(RecordKeeper):
             StoreError: The disk refused; the records are as safe as they were.
         """
         assert self._session.place is not None  # an experiment is on disk
-        live = open_experiments.get(self._session.place.id)
+        live = open_experiments.get(self._session.place.folder)
         if self._began is not None:
             if self._session.closed and live is not None:
                 raise ClosedError(
@@ -188,7 +188,7 @@ class Experiment(RecordKeeper):
                     session.end(state, text)
                     latest.ended(session.path, place, well=state == FINISHED)
             finally:
-                open_experiments.pop(place.id, None)
+                open_experiments.pop(place.folder, None)
                 session.close(why)
         if left:
             warn(
@@ -331,7 +331,7 @@ def session_for(path: str, view: AttemptView, options: Options) -> Session:
     """This process's session of an attempt: the one that records it, or one that only takes edits."""
     place = view.place
     assert place is not None  # attempts on disk have a place
-    session = sessions.get(place.id)
+    session = sessions.get(place.folder)
     if session is None:
         session = Session(path, place, options)
         session.close(

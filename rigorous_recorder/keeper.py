@@ -363,7 +363,7 @@ def _from_handle(
     """What a pickled keeper becomes: itself in the process that it came from, else a writer of its own."""
     from .session import Options
 
-    session = sessions.get(place.id)
+    session = sessions.get(place.folder)
     if session is None:
         session = Session(path, place, Options(*options))
         session.notes = notes

@@ -36,7 +36,8 @@ MOST_DROPPED: Final = 100
 EDITOR_SIZES: Final = (MINIMUM, 256 << 10, 4 << 20)
 
 sessions: Final[weakref.WeakValueDictionary[str, Session]] = weakref.WeakValueDictionary()
-"""The attempts that this process has sessions of, by attempt id. The background holds those that have open files."""
+"""The attempts that this process has sessions of, by their folders: a copy of a collection has the same ids. The background
+holds those that have open files."""
 
 
 class Options:
@@ -102,7 +103,7 @@ class Session:
         self._editor: Journal | None = None
         self.journal = self._journal(journals.SIZES) if self.folder else Journal(owner=self)
         if place is not None:
-            sessions[place.id] = self
+            sessions[place.folder] = self
 
     def _journal(self, sizes: tuple[int, ...]) -> Journal:
         attempt = self.place.id if self.place is not None else ""

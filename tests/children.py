@@ -10,7 +10,6 @@ import os
 import random
 import select
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -36,13 +35,14 @@ class Counters:
         if not os.path.exists(path):
             Path(path).write_bytes(bytes(256))
         with open(path, "r+b") as file:
-            self.map = mmap(file.fileno(), 256)
+            # one store a number: `struct.pack_into` zeroes the place first, and a kill may come in between
+            self.map = memoryview(mmap(file.fileno(), 256)).cast("Q")
 
     def __getitem__(self, place):
-        return struct.unpack_from("<Q", self.map, 8 * place)[0]
+        return self.map[place]
 
     def __setitem__(self, place, value):
-        struct.pack_into("<Q", self.map, 8 * place, value)
+        self.map[place] = value
 
 
 def run(code, *arguments, timeout=60, **options):
@@ -94,7 +94,8 @@ def record_forever(job):
     from rigorous_recorder import ExperimentCollection
 
     counters = Counters(job["counters"])
-    experiment = ExperimentCollection(job["path"], journal=job["mode"], sync_interval=0.01).new_experiment(version=0)
+    collection = ExperimentCollection(job["path"], journal=job["mode"], sync_interval=0.01)
+    experiment = collection.resume_experiment() if job.get("resume") else collection.new_experiment(version=0)
     keepers = [experiment.sub_record_keeper(name=f"k{n}") for n in range(3)]
     counters[NUMBER] = experiment.number
     counters[READY] = 1
@@ -142,7 +143,20 @@ def close_forever(job):
         counters[CLOSED] += 1
 
 
-JOBS = {"record": record_forever, "close": close_forever}
+def seal_forever(job):
+    """Seal every log in a folder until killed."""
+    from rigorous_recorder.store import pack
+
+    counters = Counters(job["counters"])
+    logs = sorted(Path(job["path"]).glob("*.log"))
+    counters[READY] = 1
+    for path in logs:
+        pack.seal(str(path))
+        counters[CLOSED] += 1
+    time.sleep(60)
+
+
+JOBS = {"record": record_forever, "close": close_forever, "seal": seal_forever}
 
 
 def serve():

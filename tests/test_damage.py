@@ -9,8 +9,10 @@ from pathlib import Path
 
 import children
 import msgspec
+import plan
 import pytest
 import units
+from units import vouched
 
 from rigorous_recorder import DamageWarning, ExperimentCollection
 from rigorous_recorder.reading import read_collection
@@ -19,7 +21,6 @@ from rigorous_recorder.store import layout
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.background import background
 from rigorous_recorder.store.columns import Decoded
-from rigorous_recorder.store.replay import Replay, spans
 from rigorous_recorder.store.source import LogSource
 
 BLOCK = 1024
@@ -76,7 +77,7 @@ def test_a_log_truncated_at_every_byte(collection, logs, which):
     used = len(data.rstrip(b"\0")) + 200
     assert used > 8192
     path.write_bytes(data)
-    for size in range(min(used, len(data)), -1, -1 if which == "closed" else -3):
+    for size in range(min(used, len(data)), -1, -1 if which == "closed" else plan.rounds(-3, -1)):
         os.truncate(path, size)
         view = read_collection(collection.path)
         check_prefix(view, added())
@@ -87,21 +88,8 @@ def test_a_log_truncated_at_every_byte(collection, logs, which):
                 assert own(collection.records) == own(view.records())
 
 
-def vouched(data):
-    """The records that a checksum vouches for, by their place: their level and bytes."""
-    header = u.unpack_header(data[: u.PAGE])
-    replay = Replay(data, header)
-    verified = [span for span in spans(data, header, []) if span.verified]
-    return {
-        start: (level, bytes(data[start:stop]))
-        for start, stop, level in zip(replay.starts, replay.stops, replay.levels, strict=True)
-        if any(span.start <= start < span.stop for span in verified)
-    }
-
-
-def check_damaged(data, damaged, first, last):
+def check_damaged(whole, damaged, first, last, block=BLOCK):
     """See to it that damage at the bytes [first, last) of a closed log makes nothing wrong and hides nothing else."""
-    whole = vouched(data)
     try:
         source = LogSource(damaged)
     except ValueError:
@@ -110,40 +98,96 @@ def check_damaged(data, damaged, first, last):
     found = vouched(damaged)
     assert found.items() <= whole.items(), "a wrong record is vouched for"
     source.records()
-    touched = {(place - u.PAGE) // BLOCK for place in (first, last - 1)}
+    touched = {(place - u.PAGE) // block for place in (first, last - 1)}
     missing = {start for start in whole if start not in found}
-    assert all(min(touched) <= (start - u.PAGE) // BLOCK <= max(touched) for start in missing), (
+    assert all(min(touched) <= (start - u.PAGE) // block <= max(touched) for start in missing), (
         "another block is hidden"
     )
     if missing:
         assert source.findings or source.unverified or u.END not in [event.kind for event in source.events]
 
 
-@pytest.mark.parametrize("stride", [41, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
-def test_every_flipped_bit(logs, stride):
-    data = logs["closed"]
-    for bit in range(0, 8 * len(data), stride):
-        damaged = bytearray(data)
-        damaged[bit // 8] ^= 1 << bit % 8
-        check_damaged(data, bytes(damaged), bit // 8, bit // 8 + 1)
+def flipped(data, bit):
+    """Data in which one bit is another."""
+    damaged = bytearray(data)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
 
 
-@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
-def test_every_flipped_bit_of_a_log_without_checksums(logs, stride):
+@pytest.mark.parametrize("shard", plan.shards("test_every_flipped_bit", ci=4, long=64), ids=repr)
+def test_every_flipped_bit(shard, reached):
+    """Every bit of the entries, and of the header page as far as it is used."""
+    size = plan.rounds(4096, 65536)
+    block = plan.rounds(BLOCK, 8 * BLOCK)
+    count = size // 60
+    data = units.build([(1 + i % 3, record) for i, record in enumerate(added(count))], units.header(block=block))
+    data += u.pack_entry(u.END, b"")
+    assert len(data) >= u.PAGE + size
+    whole, shards = vouched(data), plan.rounds(4, 64)
+    assert len(whole) == count
+    header = len(data[: u.PAGE].rstrip(b"\0"))
+    for bit in range(shard.seed, 8 * header, shards):
+        check_damaged(whole, flipped(data, bit), bit // 8, bit // 8 + 1, block)
+    bits = range(8 * u.PAGE + shard.seed, 8 * (u.PAGE + size), shards)
+    for bit in bits:
+        check_damaged(whole, flipped(data, bit), bit // 8, bit // 8 + 1, block)
+    assert len(bits) == shard.rounds
+    reached(len(bits))
+
+
+def test_every_flipped_bit_of_a_log_without_checksums(logs, reached):
     """Nothing can be vouched for there; but no exception of another kind, and no more than was there."""
     data = logs["live"]
+    whole = vouched(data)
     end = len(data.rstrip(b"\0"))
     start = u.PAGE + (end - u.PAGE) // BLOCK * BLOCK - BLOCK
-    for bit in range(8 * start, 8 * end, stride):
-        damaged = bytearray(data)
-        damaged[bit // 8] ^= 1 << bit % 8
-        assert vouched(damaged).items() <= vouched(data).items()
-        assert len(LogSource(bytes(damaged)).records()) <= 2 * RECORDS
+    bits = range(8 * start, 8 * end, plan.rounds(11, 1))
+    for bit in bits:
+        damaged = flipped(data, bit)
+        assert vouched(damaged).items() <= whole.items()
+        assert len(LogSource(damaged).records()) <= 2 * RECORDS
+    reached(len(bits))
+
+
+@pytest.mark.parametrize("shard", plan.shards("test_pages_that_did_not_reach_the_disk", ci=2, long=20), ids=repr)
+def test_pages_that_did_not_reach_the_disk(collection, shard, reached):
+    """A power cut between two syncs leaves any of the pages, or sectors, written since: what was synced must be there."""
+    dice = random.Random(shard.seed)
+    moments = []
+    with collection.new_experiment() as experiment:
+        path = Path(experiment._journal.path)
+        numbers = iter(range(10**6))
+        for _ in range(6):
+            for _ in range(dice.randrange(1, 40)):
+                number = next(numbers)
+                experiment.add_record(i=number, pad=PADS[number % 7 % 4])
+            unsynced = path.read_bytes()
+            experiment.sync()
+            assert Path(experiment._journal.path) == path, "this test is about one unit"
+            moments.append((unsynced, path.read_bytes()))
+        moments.append((path.read_bytes(), b""))
+    vouched_for = [vouched(synced) if synced else {} for _, synced in moments]
+    for _ in range(shard.rounds):
+        nth = dice.randrange(len(moments) - 1)
+        synced, before = moments[nth][1], vouched_for[nth]
+        later = moments[nth + 1][dice.randrange(2) if nth + 2 < len(moments) else 0]
+        size, kept = dice.choice((512, 4096)), dice.random()
+        damaged = bytearray(synced)
+        for first in range(0, len(later), size):
+            if dice.random() < kept:
+                damaged[first : first + size] = later[first : first + size]
+        damaged = bytes(damaged)
+        found, all_of_it = vouched(damaged), vouched(moments[-2][1])
+        assert before.items() <= found.items(), "what was synced is not vouched for"
+        assert found.items() <= all_of_it.items(), "a wrong record is vouched for"
+        assert LogSource(damaged).records()[: len(before)] == added(len(before))
+    reached(shard.rounds)
 
 
 @pytest.mark.parametrize("run", [512, 4096])
 def test_every_zeroed_run(logs, run):
     data = logs["closed"]
+    whole = vouched(data)
     for first in range(0, len(data), 512):
         damaged = data[:first] + bytes(min(run, len(data) - first)) + data[first + run :]
         if damaged != data:
@@ -154,7 +198,7 @@ def test_every_zeroed_run(logs, run):
             except ValueError:
                 assert header
                 continue
-            whole, found = vouched(data), vouched(damaged)
+            found = vouched(damaged)
             assert found.items() <= whole.items()
             missing = {(start - u.PAGE) // BLOCK for start in whole if start not in found}
             assert missing <= {*blocks, *(block + 1 for block in blocks)}

@@ -5,12 +5,15 @@ import errno
 import itertools
 import json
 import os
+import random
 import shutil
 import subprocess
+import sys
 import time
 import warnings
 
 import children
+import plan
 import pytest
 
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderWarning
@@ -44,7 +47,8 @@ def add(count, make):
             failed += 1
             if failed == 3:
                 return
-add(10**5, lambda n: experiment.add_record(n=n, pad="x" * 300))
+pad = "x" * int(sys.argv[5])
+add(10**5, lambda n: experiment.add_record(n=n, pad=pad))
 assert errors, "the disk is not full"
 add(50, lambda n: experiment.add_record(n=n))
 before = len(added)
@@ -74,17 +78,21 @@ def check_full(ended):
     return added
 
 
+@pytest.mark.parametrize("shard", plan.shards("test_a_limit_on_the_size_of_files", ci=1, long=1, within=8), ids=repr)
 @pytest.mark.parametrize("then", ["go on", "close"])
 @pytest.mark.parametrize("limit", [70_000, 72_000])  # less than the smallest unit, so that smaller ones are no way out
-def test_a_limit_on_the_size_of_files(collection, journal, limit, then):
-    added = check_full(children.run(FILL, collection.path, journal, limit, then))
-    assert [record["n"] for record in collection.records] == added
+def test_a_limit_on_the_size_of_files(tmp_path, journal, limit, then, shard, reached):
+    for nth in range(shard.rounds):
+        collection = ExperimentCollection(tmp_path / f"{nth}", journal=journal)
+        added = check_full(children.run(FILL, collection.path, journal, limit + 331 * nth, then, 300 + 17 * nth))
+        assert [record["n"] for record in collection.records] == added
+    reached(shard.rounds)
 
 
-def in_a_mount(mount, *arguments):
-    """Run the child in a mount namespace of its own, in which a small file system is mounted; skips where that is refused."""
+def in_a_mount(mount, *arguments, code=FILL):
+    """Run a child in a mount namespace of its own, in which a small file system is mounted; skips where that is refused."""
     script = mount + ' && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, "sh", children.PYTHON, "-c", FILL, *map(str, arguments)]
+    command = ["unshare", "-m", "sh", "-c", script, "sh", children.PYTHON, "-c", code, *map(str, arguments)]
     allowed = subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, text=True, timeout=60)
     if allowed.returncode:
         pytest.skip(f"NOT TESTED, mounting is refused here: {allowed.stderr.strip()}")
@@ -92,25 +100,30 @@ def in_a_mount(mount, *arguments):
 
 
 @pytest.mark.privileged
+@pytest.mark.parametrize("shard", plan.shards("test_a_disk_that_is_really_full", ci=1, long=2, within=8), ids=repr)
 @pytest.mark.parametrize("then", ["go on", "close"])
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
-def test_a_disk_that_is_really_full(tmp_path, journal, kind, then):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if kind == "tmpfs":
-        mount = f"mount -t tmpfs -o size=4m tmpfs {disk}"
-    else:
-        if not shutil.which("mkfs.ext4"):
-            pytest.skip("NOT TESTED: there is no mkfs.ext4")
-        image = tmp_path / "image"
-        with image.open("wb") as file:
-            file.truncate(24 << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True, capture_output=True)
-        mount = f"mount -o loop {image} {disk}"
-    ballast = f"{disk}/ballast"
-    size = 2 << 20 if kind == "tmpfs" else 8 << 20
-    mount += f" && head -c {size} /dev/zero > {ballast}"
-    check_full(in_a_mount(mount, f"{disk}/study", journal, ballast, then))
+def test_a_disk_that_is_really_full(tmp_path, journal, kind, then, shard, reached):
+    dice = random.Random(f"{journal} {kind} {then} {shard.seed}")
+    for nth in range(shard.rounds):
+        disk = tmp_path / f"disk{nth}"
+        disk.mkdir()
+        if kind == "tmpfs":
+            mount = f"mount -t tmpfs -o size=4m tmpfs {disk}"
+        else:
+            if not shutil.which("mkfs.ext4"):
+                pytest.skip("NOT TESTED: there is no mkfs.ext4")
+            image = tmp_path / "image"
+            image.unlink(missing_ok=True)
+            with image.open("wb") as file:
+                file.truncate(24 << 20)
+            subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True, capture_output=True)
+            mount = f"mount -o loop {image} {disk}"
+        ballast = f"{disk}/ballast"
+        size = (2 << 20 if kind == "tmpfs" else 8 << 20) - dice.randrange(1 << 18)
+        mount += f" && head -c {size} /dev/zero > {ballast}"
+        check_full(in_a_mount(mount, f"{disk}/study", journal, ballast, then, dice.randrange(250, 500)))
+    reached(shard.rounds)
 
 
 # ---- the n-th call fails ------------------------------------------------------------------------------------------
@@ -119,7 +132,7 @@ FUNCTIONS = [
     "close", "create", "duplicate", "link", "make_folder", "make_folders", "map_private", "map_shared", "names", "preallocate",
     "remove", "rename", "sync_data", "sync_file", "sync_folder", "touch", "truncate", "write_at",
 ]  # fmt: skip
-ERRORS = [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EINTR]
+ERRORS = [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EINTR, errno.ESTALE]
 
 
 class Failing:
@@ -176,15 +189,20 @@ def record_all(collection, acknowledged, errors):
     attempt(experiment.close)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_nth_call_of_each_function_fails(tmp_path, journal, monkeypatch, name):
+@pytest.fixture
+def small_units(monkeypatch):
     monkeypatch.setitem(journals.Journal.__init__.__kwdefaults__, "block_size", 1024)
     monkeypatch.setattr(journals, "SIZES", (2048, 4096))
     monkeypatch.setattr("sys.executable", "")
     monkeypatch.setattr(background.helper, "submit", lambda path: False)  # one may run since an earlier test
+
+
+@pytest.mark.parametrize("turn", ERRORS, ids=lambda number: errno.errorcode[number])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_nth_call_of_each_function_fails(ram, journal, monkeypatch, small_units, name, turn, reached):
     bare = []
-    for n, turn in zip(itertools.count(1), itertools.cycle(ERRORS)):
-        path = tmp_path / f"{n}"
+    for n in itertools.count(1):
+        path = ram / f"{n}"
         acknowledged, errors = [], []
         with monkeypatch.context() as patch, warnings.catch_warnings():
             warnings.simplefilter("ignore", RecorderWarning)  # of the background thread
@@ -214,7 +232,84 @@ def test_the_nth_call_of_each_function_fails(tmp_path, journal, monkeypatch, nam
         if not failing.failed:
             break
         assert n < 300
+    reached(n)
     assert bare == [], "errors that are not the recorder's own, without a hint"
+
+
+class Faulty:
+    """Calls of a function of `os` by `store/files.py`, of which the n-th fails, or moves fewer bytes than asked.
+
+    Lower than `Failing`: what `store/files.py` makes of it is part of the test.
+    """
+
+    def __init__(self, monkeypatch, name, n, fault):
+        self.real, self.calls, self.n, self.fault = getattr(os, name), 0, n, fault
+        monkeypatch.setattr(os, name, self)
+
+    def __call__(self, *arguments, **keywords):
+        if sys._getframe(1).f_code.co_filename != files.__file__:
+            return self.real(*arguments, **keywords)
+        self.calls += 1
+        if self.calls != self.n:
+            return self.real(*arguments, **keywords)
+        if self.fault != "short":
+            raise OSError(self.fault, os.strerror(self.fault))
+        descriptor, what, offset = arguments
+        return self.real(descriptor, what // 2 or 1 if isinstance(what, int) else what[: len(what) // 2 or 1], offset)
+
+
+def test_the_nth_write_is_short(ram, monkeypatch, small_units, reached):
+    """As at a signal, or on a disk that is nearly full: the rest is written by the next call."""
+    for n in itertools.count(1):
+        collection = ExperimentCollection(ram / f"{n}", journal="write", sync_interval=30)
+        acknowledged, errors = [], []
+        with monkeypatch.context() as patch:
+            faulty = Faulty(patch, "pwrite", n, "short")
+            record_all(collection, acknowledged, errors)
+        assert errors == []
+        assert [record["n"] for record in collection.records] == [*range(60), 100, 100, 100]
+        if faulty.calls < n:
+            break
+        assert n < 400
+    assert n > 100
+    reached(n)
+
+
+READING = ["fstat", "listdir", "lstat", "open", "pread"]
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE, errno.EACCES, "short"], ids=str)
+@pytest.mark.parametrize("name", READING)
+def test_the_nth_call_of_a_reader_fails(ram, monkeypatch, small_units, name, fault, reached):
+    """A reader says that it could not read, or reads all: never does it take for missing what it could not look at."""
+    if fault == "short" and name != "pread":
+        pytest.skip("only reads can be short")
+    collection = ExperimentCollection(ram / "study", journal="write", sync_interval=30)
+    acknowledged, errors = [], []
+    record_all(collection, acknowledged, errors)
+    record_all(collection, acknowledged, errors)
+    collection.add_notes(note=1)
+    whole, states = list(collection.records), [(one.number, one.state) for one in collection.experiments]
+    assert (len(whole), len(states)) == (126, 2)
+    for n in itertools.count(1):
+        told, found, seen = [], None, None
+        with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            faulty = Faulty(patch, name, n, fault)
+            try:
+                found = list(ExperimentCollection(ram / "study").records)
+                seen = [(one.number, one.state) for one in ExperimentCollection(ram / "study").experiments]
+            except StoreError as error:
+                told.append(str(error))
+        told += [str(warning.message) for warning in caught]
+        assert told or (found, seen) == (whole, states), f"call {n} of {name} failed, and not a word"
+        if fault == "short":
+            assert told == []
+        if faulty.calls < n:
+            break
+        assert n < 400
+    assert n > 1
+    reached(n)
 
 
 # ---- the disk does not confirm -----------------------------------------------------------------------------------
@@ -322,4 +417,37 @@ def test_a_folder_in_which_one_may_not_write(collection, tmp_path):
                 pytest.skip(f"NOT TESTED: nobody cannot enter {folder}")
             folder.chmod(0o755)
     ended = children.run(NOBODY, collection.path)
+    assert (ended.returncode, ended.stdout) == (0, "read\n"), ended.stderr
+
+
+READ_ONLY = """
+import sys
+from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.errors import StoreError
+collection = ExperimentCollection(sys.argv[1])
+for work in (
+    collection.new_experiment,
+    lambda: collection.add_notes(a=1),
+    lambda: collection.resume_experiment(1),
+    lambda: collection.keepers()[0].update(a=2),
+    ExperimentCollection(sys.argv[1] + "/../new").new_experiment,
+):
+    try:
+        work()
+        print("no error")
+    except StoreError as error:
+        assert error.errno == 30, error
+        assert "the file system is read-only" in str(error), error
+assert [record["i"] for record in collection.records] == list(range(10))
+assert collection.experiments[0].state == "finished"
+print("read")
+"""
+
+
+@pytest.mark.privileged
+def test_a_read_only_file_system(collection, tmp_path):
+    with collection.new_experiment() as experiment:
+        experiment.add_records(i=range(10))
+    mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path}"
+    ended = in_a_mount(mount, collection.path, code=READ_ONLY)
     assert (ended.returncode, ended.stdout) == (0, "read\n"), ended.stderr

@@ -229,3 +229,91 @@ def test_a_fork_has_its_own_copy_of_a_tree_in_memory():
         """
     )
     assert out.split() == ["whole", "whole"]
+
+
+INSIDE = """
+import itertools, threading
+import children
+from rigorous_recorder.errors import StoreError
+from rigorous_recorder.store import files
+children.shrink(512)
+sys.executable = ""
+names = [name for name in dir(files) if getattr(getattr(files, name), "__module__", "") == files.__name__]
+real = {name: getattr(files, name) for name in names}
+path, mode, when, child_goes_on = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4] == "True"
+main = threading.get_ident()
+forks = 0
+for at in itertools.count():
+    calls, pid, who, inside, refused = itertools.count(), None, "parent", False, False
+    collection = ExperimentCollection(f"{path}/{at}", journal=mode, sync_interval=3600)
+    experiment = collection.new_experiment()
+    keepers = [experiment.sub_record_keeper(name=n) for n in range(2)]
+
+    def fork():
+        global pid, who
+        pid = os.fork()
+        if pid:
+            return
+        who = "child"
+        if not child_goes_on:
+            for i in range(60):
+                keepers[i % 2].add_record(who=who, i=i, under=i % 2, pad="z" * (i % 5) * 50)
+            experiment.sync()
+            os._exit(0)
+
+    def wrapped(name):
+        def call(*arguments, **keywords):
+            mine = inside and pid is None and threading.get_ident() == main and next(calls) == at
+            if mine and when == "before":
+                fork()
+            result = real[name](*arguments, **keywords)
+            if mine and when == "after":
+                fork()
+            return result
+        return call
+
+    for name in names:
+        setattr(files, name, wrapped(name))
+    inside = True
+    for i in range(60):
+        try:
+            keepers[i % 2].add_record(who=who, i=i, under=i % 2, pad="y" * (i % 4) * 60)
+        except StoreError:
+            assert who == "child" and not refused, at
+            refused = True
+    inside = False
+    for name in names:
+        setattr(files, name, real[name])
+    if who == "child":
+        experiment.sync()
+        os._exit(0)
+    if pid is None:
+        break
+    forks += 1
+    assert os.waitpid(pid, 0)[1] == 0, at
+    experiment.close()
+    records = list(collection.records)
+    assert all(record["under"] == record["name"] for record in records), at
+    found = {one: [record["i"] for record in records if record["who"] == one] for one in ("parent", "child")}
+    # the add that forked returns in both: in the child it is refused, or stored once more
+    assert sorted(set(found["parent"])) == list(range(60)), (at, found)
+    assert len(found["parent"]) <= 60 + child_goes_on, (at, found)
+    assert found["child"] == list(range(60 - len(found["child"]), 60)), (at, found)
+    assert child_goes_on or len(found["child"]) == 60, (at, found)
+    assert [one.state for one in collection.experiments] == ["finished"]
+print(forks)
+"""
+
+
+@pytest.mark.parametrize("child_goes_on", [False, True], ids=["child records anew", "child goes on"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_fork_at_any_system_call_of_an_add(ram, journal, when, child_goes_on, reached):
+    """As a signal handler or a finalizer may: the child leaves its parent's file alone, wherever the add was.
+
+    The add itself, which then goes on in two processes, is exact in the parent; the child may be told that it was refused.
+    """
+    forks = run(
+        "sys.path.insert(0, sys.argv[5])\n" + INSIDE, ram, journal, when, child_goes_on, children.ROOT / "tests"
+    )
+    assert int(forks) > (4 if journal == "mmap" else 100)
+    reached(int(forks))

@@ -6,6 +6,7 @@ import sys
 import threading
 
 import children
+import plan
 import pytest
 
 from rigorous_recorder import ExperimentCollection, RecordKeeper
@@ -198,6 +199,9 @@ def test_an_interrupt_at_every_place_of_a_begin_and_a_close(collection):
         one.close("interrupted while it began")
 
 
+IN_A_STORM = 200
+"""Interrupts in one process."""
+
 STORM = """
 import itertools, json, random, signal, sys, time
 from rigorous_recorder import ExperimentCollection
@@ -217,11 +221,15 @@ def interrupt(*_):
         raise KeyboardInterrupt
 
 signal.signal(signal.SIGINT, interrupt)
-signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+def alarm(*_):
+    signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.002 * dice.random())
+    signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGALRM, alarm)
 experiment = collection.new_experiment(edited=-1)
 keepers = [experiment.sub_record_keeper(name=n) for n in range(3)]
 number = 0
-signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0015)
+signal.setitimer(signal.ITIMER_REAL, 0.001)
 while interrupts < wanted:
     try:
         armed = True
@@ -244,6 +252,7 @@ while interrupts < wanted:
             returned.append(number)
     except KeyboardInterrupt:
         pass
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
 signal.setitimer(signal.ITIMER_REAL, 0)
 if sys.argv[6] == "close":
     experiment.close()
@@ -254,11 +263,14 @@ if sys.argv[6] == "kill":
 
 
 @pytest.mark.parametrize("ending", ["close", "kill"])
-@pytest.mark.parametrize(("block", "storms"), [(512, 1), (65536, 1), pytest.param(512, 60, marks=pytest.mark.long)])
-def test_a_storm_of_interrupts(collection, journal, block, storms, ending):
-    for seed in range(storms):
+@pytest.mark.parametrize("block", [512, 65536])
+@pytest.mark.parametrize("shard", plan.shards("test_a_storm_of_interrupts", ci=1, long=4, within=8), ids=repr)
+def test_a_storm_of_interrupts(collection, journal, block, shard, ending, reached):
+    for first in range(0, shard.rounds, IN_A_STORM):
+        wanted = min(IN_A_STORM, shard.rounds - first)
+        seed = 1000 * shard.seed + first
         environment = {**children.ENVIRONMENT, "PYTHONPATH": f"{children.ROOT}:{children.ROOT}/tests"}
-        ended = children.run(STORM, collection.path, journal, block, seed, 200, ending, env=environment)
+        ended = children.run(STORM, collection.path, journal, block, seed, wanted, ending, env=environment)
         assert ended.returncode == (0 if ending == "close" else -9), ended.stderr
         returned, interrupts = json.loads(ended.stdout)
         rows = {}
@@ -270,6 +282,8 @@ def test_a_storm_of_interrupts(collection, journal, block, storms, ending):
         assert set(returned) <= set(rows)
         assert len(set(rows) - set(returned)) <= interrupts
         assert collection.experiments[-1].state == ("finished" if ending == "close" else "killed")
+        assert interrupts == wanted
+    reached(shard.rounds)
 
 
 ALL_CALLS = (

@@ -6,14 +6,16 @@ import textwrap
 import time
 
 import children
+import plan
 import pytest
+import units
 from children import ADDED, BEGUN, CALLS, CLOSED, EDITS, NUMBER
 
 from rigorous_recorder import ExperimentCollection
-from rigorous_recorder.store.snapshot import list_claims
+from rigorous_recorder.store.snapshot import list_claims, list_units, open_unit
 
-KILLS = 12
-"""In a row in one collection: all take the same number."""
+IN_A_ROW = 12
+"""Kills in one collection: all take the same number."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,16 @@ def check_calls(records, counters):
         assert set(sizes) <= {1, 3, 30}
 
 
-def kill_in_a_row(server, path, mode, seed, *, kills=KILLS, seal=False, longest=0.03):
+def kill_many(server, path, mode, shard, **options):
+    """Kill so many recorders of a shard, a dozen in each collection."""
+    for first in range(0, shard.rounds, IN_A_ROW):
+        folder = path / f"{first}"
+        folder.mkdir()
+        seed = f"{mode} {shard.seed} {first}"
+        kill_in_a_row(server, folder, mode, seed, kills=min(IN_A_ROW, shard.rounds - first), **options)
+
+
+def kill_in_a_row(server, path, mode, seed, *, kills, seal=False, longest=0.03):
     """Kill recorder after recorder of one collection, and check each; at the end one that is not killed."""
     dice = random.Random(seed)
     collection = ExperimentCollection(path / "study", journal=mode)
@@ -75,29 +86,87 @@ def kill_in_a_row(server, path, mode, seed, *, kills=KILLS, seal=False, longest=
     assert [one.had_error for one in collection.experiments] == [True] * kills + [False]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_acknowledged_records_survive_a_kill(server, tmp_path, journal, seed):
-    kill_in_a_row(server, tmp_path, journal, seed)
+@pytest.mark.parametrize(
+    "shard", plan.shards("test_acknowledged_records_survive_a_kill", ci=5, long=16, within=2), ids=repr
+)
+def test_acknowledged_records_survive_a_kill(server, tmp_path, journal, shard, reached):
+    kill_many(server, tmp_path, journal, shard)
+    reached(shard.rounds)
 
 
-def test_acknowledged_records_survive_a_kill_while_units_are_sealed(server, tmp_path, journal):
-    kill_in_a_row(server, tmp_path, journal, 5, kills=5, seal=True, longest=1.2)
+@pytest.mark.parametrize(
+    "shard",
+    plan.shards("test_acknowledged_records_survive_a_kill_while_units_are_sealed", ci=1, long=4, within=2),
+    ids=repr,
+)
+def test_acknowledged_records_survive_a_kill_while_units_are_sealed(server, tmp_path, journal, shard, reached):
+    kill_many(server, tmp_path, journal, shard, seal=True, longest=1.2)
+    reached(shard.rounds)
 
 
-@pytest.mark.long
-@pytest.mark.timeout(7200)
-def test_ten_thousand_kills(server, tmp_path, journal):
-    for seed in range(5000 // 25):
-        folder = tmp_path / str(seed)
+@pytest.mark.parametrize(
+    "shard", plan.shards("test_a_kill_of_who_resumes_loses_nothing", ci=1, long=4, within=2), ids=repr
+)
+def test_a_kill_of_who_resumes_loses_nothing(server, tmp_path, journal, shard, reached):
+    """One attempt that is killed and resumed again and again: all its runs are there, in their order."""
+    dice = random.Random(f"{journal} {shard.seed}")
+    for first in range(0, shard.rounds, IN_A_ROW):
+        collection = ExperimentCollection(tmp_path / f"{first}", journal=journal)
+        runs, before = [], 0
+        for nth in range(min(IN_A_ROW, shard.rounds - first)):
+            counts = f"{tmp_path}/counts{first}-{nth}"
+            child, counters = server.start(
+                what="record", path=collection.path, mode=journal, seed=dice.randrange(1 << 30), counters=counts,
+                block=dice.choice((512, 4096)), seal=False, resume=nth > 0,
+            )  # fmt: skip
+            time.sleep(dice.random() * 0.02)
+            server.kill(child, counts)
+            (experiment,) = collection.experiments
+            assert (experiment.state, experiment.number, experiment.error_number) == ("killed", 1, 1)
+            records = list(experiment.records)
+            runs.append((before, len(records), counters))
+            before = len(records)
+            for start, stop, of_run in runs:
+                check_calls(records[start:stop], of_run)
+    reached(shard.rounds)
+
+
+@pytest.mark.parametrize("shard", plan.shards("test_a_kill_of_who_seals_loses_nothing", ci=1, long=4), ids=repr)
+def test_a_kill_of_who_seals_loses_nothing(server, tmp_path, shard, reached):
+    dice = random.Random(shard.seed)
+    rows = [{"i": i, "pad": children.PADS[i % 4]} for i in range(500)]
+    between = 0
+    for nth in range(shard.rounds):
+        folder = tmp_path / f"{nth}"
         folder.mkdir()
-        kill_in_a_row(server, folder, journal, 1000 + seed, kills=25, seal=seed % 20 == 0, longest=0.05)
+        for n in range(1, 13):
+            units.write(folder, [(1, row) for row in rows], units.header(n=n))
+        counts = f"{tmp_path}/counts{nth}"
+        child, counters = server.start(what="seal", path=str(folder), counters=counts, block=65536, seal=False)
+        deadline = time.monotonic() + 60
+        wait_for, finished = dice.randrange(11), dice.random() * 0.01
+        while counters[CLOSED] < wait_for:
+            assert time.monotonic() < deadline, "the sealer hangs"
+            time.sleep(0.0005)
+        time.sleep(finished)
+        server.kill(child, counts)
+        places, strange = list_units(str(folder))
+        assert (len(places), strange) == (12, [])
+        assert all(open_unit(place).records() == rows for place in places)
+        assert counters[CLOSED] <= sum(place.name.sealed for place in places)
+        between += counters[CLOSED] < 12
+    assert between
+    reached(shard.rounds)
 
 
-def test_a_kill_while_experiments_are_begun_and_closed(server, tmp_path, journal):
-    dice = random.Random(6)
+@pytest.mark.parametrize(
+    "shard", plan.shards("test_a_kill_while_experiments_are_begun_and_closed", ci=1, long=10, within=2), ids=repr
+)
+def test_a_kill_while_experiments_are_begun_and_closed(server, tmp_path, journal, shard, reached):
+    dice = random.Random(f"{journal} {shard.seed}")
     collection = ExperimentCollection(tmp_path / "study", journal=journal)
     before = 0
-    for nth in range(20):
+    for nth in range(shard.rounds):
         counts = f"{tmp_path}/counts{nth}"
         child, counters = server.start(
             what="close", path=collection.path, mode=journal, counters=counts, block=512, seal=False
@@ -121,6 +190,7 @@ def test_a_kill_while_experiments_are_begun_and_closed(server, tmp_path, journal
     # who is killed between claiming a number and beginning leaves a number without an experiment
     numbers = sorted({claim.number for claim in list_claims(collection.path)})
     assert numbers == list(range(1, len(numbers) + 1))
+    reached(shard.rounds)
 
 
 # ---- other ways to end ----------------------------------------------------------------------------------------------

@@ -1,24 +1,36 @@
 """A collection against a plain model of it: random studies, after each step of which everything is as the model says."""
 
 import contextlib
+import random
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
 from unittest import mock
 
+import plan
 import pytest
-from hypothesis import settings
+from hypothesis import seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from strategies import exact, plain
 from test_values import shape
 
-from rigorous_recorder import ExperimentCollection, RecorderWarning
+from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderError, RecorderWarning
+from rigorous_recorder import experiment as experiments
 from rigorous_recorder import session as sessions
 from rigorous_recorder.store import journal as journals
-from rigorous_recorder.store import layout, pack
+from rigorous_recorder.store import layout, machine, pack
 from rigorous_recorder.store.background import background
 
+AGAIN = {"failed", "killed"}
 TIMES = {"experiment_start_time", "experiment_end_time", "experiment_duration"}
 PICK = st.integers(0, 10**6)
 NAMES = st.sampled_from("abcd")
@@ -71,14 +83,14 @@ class Attempt:
 
     @property
     def error_number(self):
-        return self.failures + 1 if self.state == "failed" else 0
+        return self.failures + 1 if self.state in AGAIN else 0
 
     def automatic(self):
         """The automatic keys but the times, and which times there are."""
         keys = {"experiment_number": self.number, "error_number": self.error_number}
         if self.state == "running":
             return keys, {"experiment_start_time"}
-        return {**keys, "had_error": self.state == "failed"}, TIMES
+        return {**keys, "had_error": self.state in AGAIN}, TIMES
 
 
 class Study(RuleBasedStateMachine):
@@ -98,6 +110,8 @@ class Study(RuleBasedStateMachine):
             mock.patch.object(background, "watch", self.hold),
             mock.patch.object(background.helper, "submit", self.seal_at_once),
             mock.patch.object(background.helper, "wait", self.nothing),
+            mock.patch.object(machine, "here", self.here),
+            mock.patch.object(machine, "lives", self.lives),
         ):
             self.stack.enter_context(patch)
         self.folder = self.stack.enter_context(tempfile.TemporaryDirectory())
@@ -105,6 +119,15 @@ class Study(RuleBasedStateMachine):
         self.notes = {}
         self.ids = 0
         self.held = []
+        self.process = 1
+
+    def here(self):
+        """Which process this is, by the model."""
+        return machine.Machine(*machine._constant, self.process, 0)
+
+    def lives(self, one):
+        """Whether a process of the model still lives."""
+        return one.pid == self.process
 
     def hold(self, journal, interval):
         """The background's hold on open journals, without its thread: only rules do something."""
@@ -180,7 +203,7 @@ class Study(RuleBasedStateMachine):
         if self.attempts:
             highest = max(attempt.number for attempt in self.attempts)
             last = [attempt for attempt in self.attempts if attempt.number == highest][-1]
-            number, failures = (highest, last.error_number) if last.state == "failed" else (highest + 1, 0)
+            number, failures = (highest, last.error_number) if last.state in AGAIN else (highest + 1, 0)
         attempt = Attempt(number, failures, info)
         attempt.root.keeper = self.collection.new_experiment(info)
         assert attempt.root.keeper.number == number
@@ -325,6 +348,54 @@ class Study(RuleBasedStateMachine):
             pack.seal(path)
 
     @rule()
+    def kill(self):
+        """What SIGKILL leaves of this process: its files as they are, and nothing of what it had in memory."""
+        for session in list(sessions.sessions.values()):
+            for journal in (session.journal, session._editor):
+                if journal is not None:
+                    journal.forked()  # lets go of its files without touching them
+        sessions.sessions.clear()
+        experiments.open_experiments.clear()
+        self.process += 1
+        for attempt in self.running():
+            attempt.state, attempt.error = "killed", "killed"
+        for node in self.nodes():
+            node.keeper, node.pending = None, {}
+        self.held.clear()
+        self.reopen()
+
+    @precondition(lambda self: self.attempts)
+    @rule(pick=PICK)
+    def corrupt(self, pick):
+        """A bit of some file of a copy flips, or its end is missing: no error but ours, and no other attempt is concerned."""
+        dice = random.Random(pick)
+        files = sorted(path for path in Path(self.folder, "study").glob("0*/*/*") if path.stat().st_size)
+        if not files:
+            return
+        chosen = dice.choice(files).relative_to(self.folder)
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore", DamageWarning)
+            shutil.copytree(Path(self.folder, "study"), Path(folder, "study"))
+            path = Path(folder, chosen)
+            data = bytearray(path.read_bytes())
+            if dice.random() < 0.3:
+                del data[dice.randrange(len(data)) :]
+            else:
+                data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+            path.write_bytes(data)
+            try:
+                copy = ExperimentCollection(Path(folder, "study"))
+                found = [(one._session.place.id, list(map(shape, one.records))) for one in copy.experiments]
+            except RecorderError:
+                return
+            whole = [(one._session.place.id, list(map(shape, one.records))) for one in self.collection.experiments]
+            concerned = path.parent.name
+            assert [one for one in found if one[0] != concerned] == [one for one in whole if one[0] != concerned]
+            for session in list(sessions.sessions.values()):
+                if session.path.startswith(folder):
+                    sessions.sessions.pop(session.place.folder)
+
+    @rule()
     def forget(self):
         for node in self.nodes():
             if node.parent is not None and not node.pending:
@@ -392,7 +463,11 @@ class WrittenStudy(Study):
     mode = "write"
 
 
-SETTINGS = settings(max_examples=settings.default.max_examples // 5, stateful_step_count=25)
-TestMapped = Study.TestCase
-TestWritten = WrittenStudy.TestCase
-TestMapped.settings = TestWritten.settings = SETTINGS
+@pytest.mark.parametrize("machine", [Study, WrittenStudy], ids=["mmap", "write"])
+@pytest.mark.parametrize("shard", plan.shards("test_a_study_is_as_the_model_says", ci=2, long=50, within=2), ids=repr)
+def test_a_study_is_as_the_model_says(machine, shard, reached):
+    study = seed(shard.seed)(type(machine.__name__, (machine,), {}))
+    run_state_machine_as_test(
+        study, settings=settings(max_examples=shard.rounds, stateful_step_count=plan.rounds(50, 100), derandomize=False)
+    )
+    reached(shard.rounds)

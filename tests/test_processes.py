@@ -9,6 +9,7 @@ import time
 
 import children
 import joblib
+import plan
 import pytest
 
 from rigorous_recorder import ExperimentCollection
@@ -16,7 +17,6 @@ from rigorous_recorder.store import background
 
 pytestmark = pytest.mark.timeout(100)  # a hang is a failure
 WRITERS = 16
-COUNT = 1000
 
 WRITER = """
 import sys, time
@@ -71,16 +71,18 @@ def start(code, *arguments):
 
 def finish(process):
     """Wait for a process, which must not fail, and give what it printed."""
-    out, error = process.communicate(timeout=120)
+    out, error = process.communicate(timeout=plan.rounds(120, 3600))
     assert process.returncode == 0, error
     return out
 
 
+@pytest.mark.timeout(plan.rounds(100, 3600))
 @pytest.mark.parametrize(
-    ("writers", "count"),
-    [(WRITERS, COUNT), pytest.param(64, 50_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
+    "shard", plan.shards("test_many_processes_and_two_live_readers", ci=1, long=1, within=2), ids=repr
 )
-def test_sixteen_processes_and_two_live_readers(tmp_path, journal, writers, count):
+def test_many_processes_and_two_live_readers(tmp_path, journal, shard, reached):
+    writers = plan.rounds(WRITERS, 64)
+    count = shard.rounds // writers
     collection = ExperimentCollection(tmp_path / "study", journal=journal)
     stop = tmp_path / "stop"
     readers = [start(READER, collection.path, stop) for _ in range(2)]
@@ -99,6 +101,7 @@ def test_sixteen_processes_and_two_live_readers(tmp_path, journal, writers, coun
     for one in experiments:
         assert (one.state, one.n_records) == ("finished", count)
         assert [record["call"] for record in one.records] == list(range(count))
+    reached(writers * count)
 
 
 # ---- one experiment, its keeper handed over ------------------------------------------------------------------------

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import children
 import pytest
+from units import vouched
 
 from rigorous_recorder import DamageWarning, ExperimentCollection
 from rigorous_recorder.store import background, files, pack
 from rigorous_recorder.store import journal as journals
+from rigorous_recorder.store import unit as u
 
 CUTS = ["names as synced", "names as they are", "names as synced, less the removed ones"]
 """A file's data is what was synced last. Its name may be on disk as of the last sync of its folder, or already as of now,
@@ -161,6 +163,90 @@ def test_this_test_can_fail_each_sync_is_needed(tmp_path, root, journal, monkeyp
     disk = Disk(monkeypatch, root, without)
     with pytest.raises(AssertionError, match="not on disk"):
         record_through_cuts(tmp_path, root, journal, disk)
+
+
+class Overtaken:
+    """A lock, just before the first taking of which somebody else does something."""
+
+    def __init__(self, lock, meanwhile):
+        self.lock, self.meanwhile = lock, [meanwhile]
+
+    def __enter__(self):
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        return self.lock.__enter__()
+
+    def __exit__(self, *error):
+        return self.lock.__exit__(*error)
+
+
+def test_a_sync_that_overtakes_another_is_as_good(root, journal, monkeypatch):
+    """The background thread has begun to sync new units, and the program syncs before it comes to the disk."""
+    disk = Disk(monkeypatch, root)
+    collection = ExperimentCollection(root / "studies" / "mine", journal=journal, sync_interval=3600)
+    experiment = collection.new_experiment()
+    for i in range(100):
+        experiment.add_record(i=i, pad="x" * 100)
+    assert experiment._journal._n > 2
+
+    def meanwhile():
+        experiment.sync()
+        for _, numbers in read_cuts(disk):
+            assert numbers == list(range(100)), "records are not on disk when sync() returns"
+
+    lock = Overtaken(experiment._journal._sync_lock, meanwhile)
+    experiment._journal._sync_lock = lock
+    experiment.sync()
+    assert lock.meanwhile == []
+    experiment.close()
+
+
+@pytest.mark.parametrize("meanwhile", ["a block ends", "a sync", "a sync and a block ends"])
+def test_what_was_synced_is_vouched_for_while_the_next_sync_is_under_way(collection, monkeypatch, meanwhile):
+    """A power cut may leave the new checksums, and of the bytes that they are about nothing but what was synced before."""
+    experiment = collection.new_experiment()
+    numbers = iter(range(10**6))
+
+    def add():
+        experiment.add_record(i=next(numbers), pad="x" * 30)
+
+    def with_headers(data, later):
+        """Bytes as they were, but for the first sector of each block."""
+        mixed = bytearray(data.ljust(len(later), b"\0"))
+        for first in range(u.PAGE, len(later), 1024):
+            mixed[first : first + 512] = later[first : first + 512]
+        return bytes(mixed)
+
+    for _ in range(12):  # the entries that the next sync is about come behind the first sector
+        add()
+    experiment.sync()
+    journal = experiment._journal
+    path, index, begun, real = Path(journal.path), journal._index, [], files.sync_data
+    synced = path.read_bytes()
+    before = vouched(synced)
+    assert len(before) == 12
+    add()
+
+    def slow(descriptor):
+        begun.append(path.read_bytes())
+        if len(begun) == 1:
+            add()
+            if "sync" in meanwhile:
+                experiment.sync()
+            while "ends" in meanwhile and journal._index == index:
+                add()
+            on_disk = synced if len(begun) == 1 else begun[-1]  # that of a sync in between has returned
+            found = vouched(with_headers(on_disk, path.read_bytes()))
+            assert before.items() <= found.items(), "what was synced is not vouched for any more"
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "sync_data", slow)
+        experiment.sync()
+    assert journal.path == str(path), "this test is about one unit"
+    now = path.read_bytes()
+    assert vouched(begun[0]).items() <= vouched(with_headers(begun[-1], now)).items(), "a sync returned too early"
+    experiment.close()
 
 
 # ---- sealing --------------------------------------------------------------------------------------------------------

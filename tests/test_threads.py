@@ -12,6 +12,7 @@ import time
 import weakref
 
 import children
+import plan
 import pytest
 
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecordKeeper, adding
@@ -102,6 +103,17 @@ def test_every_add_of_every_thread_is_stored(collection, block, threads, shape):
         run([adder(t, keepers[shape](t), count, long=block == 512) for t in range(threads)])
         check(experiment.records, threads, count)
     check(collection.records, threads, count)
+
+
+@pytest.mark.parametrize("shard", plan.shards("test_eight_threads", ci=1, long=20, within=2), ids=repr)
+def test_eight_threads(collection, shard, reached):
+    """As many adds as make what is rare likely."""
+    count = shard.rounds // 8
+    with collection.new_experiment() as experiment:
+        siblings = [experiment.sub_record_keeper(name=n) for n in range(1 + shard.seed % 3)]
+        run([adder(t, siblings, count) for t in range(8)])
+    check(collection.records, 8, count)
+    reached(8 * count)
 
 
 @pytest.mark.parametrize("threads", [4, 8])

@@ -6,6 +6,7 @@ from rigorous_recorder import values as v
 from rigorous_recorder.store import layout
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.blocks import encode_block
+from rigorous_recorder.store.replay import Replay, spans
 
 WRITER = "0123456789abcdef" * 2
 ATTEMPT = "fedcba9876543210" * 2
@@ -102,3 +103,15 @@ def same(left, right):
     if hasattr(left, "utcoffset"):
         return left == right and left.utcoffset() == right.utcoffset()
     return left == right
+
+
+def vouched(data):
+    """The records that a checksum vouches for, by their place: their level and bytes."""
+    header = u.unpack_header(data[: u.PAGE])
+    replay = Replay(data, header)
+    verified = [span for span in spans(data, header, []) if span.verified]
+    return {
+        start: (level, bytes(data[start:stop]))
+        for start, stop, level in zip(replay.starts, replay.stops, replay.levels, strict=True)
+        if any(span.start <= start < span.stop for span in verified)
+    }

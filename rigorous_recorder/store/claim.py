@@ -150,7 +150,8 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
     failed with equal info; `never` always takes a new one. On EEXIST look again and decide again.
 
     Raises:
-        StoreError: The folder cannot be written, or others were faster a thousand times.
+        OSError: The folder cannot be written.
+        StoreError: Others were faster a thousand times.
     """
     guess = None if retries == SAME_INFO else latest.next_claim(path)
     for _ in range(ROUNDS):
@@ -162,8 +163,6 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
         except FileExistsError:
             time.sleep(os.urandom(1)[0] / 25_600)  # jitter, up to 10 ms
             continue
-        except OSError as error:
-            raise StoreError(error.errno, f"no experiment can be begun: {error.strerror}", path) from error
         attempt = layout.new_id()
         files.make_folder(f"{folder}/{attempt}")
         return Claimed(wanted, attempt, f"{folder}/{attempt}", failures)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from . import files, refusals
 from . import unit as u
 from .cursor import Cursor
 from .modes import MAPPED, WRITTEN
-
-if TYPE_CHECKING:
-    from .unitfile import UnitFile
 
 PAD: Final = 64 << 10
 """Bytes by which `write()` mode makes a file longer ahead at a time."""
@@ -33,8 +30,9 @@ class CurrentUnit(Cursor):
     """
 
     __slots__ = (
-        "_block", "_busy", "_descriptor", "_end", "_headed", "_index", "_last", "_left", "_n", "_padded", "_populates",
-        "_reserve", "_salt", "_slot", "_slotted", "_span", "_version", "_written", "block_size", "folder", "mode", "path",
+        "_block", "_busy", "_descriptor", "_end", "_headed", "_index", "_last", "_left", "_n", "_noted", "_noting",
+        "_overwrites", "_padded", "_populates", "_reserve", "_salt", "_slot", "_slotted", "_span", "_version", "_written",
+        "block_size", "folder", "mode", "path",
     )  # fmt: skip
 
     def __init__(self, folder: str | None, mode: str, block_size: int) -> None:
@@ -55,7 +53,8 @@ class CurrentUnit(Cursor):
         self._descriptor = -1
         self._n = self._version = 0
         self._block = self._index = self._span = self._last = self._salt = 0
-        self._slot = self._slotted = 0
+        self._slot = self._slotted = self._noted = self._overwrites = 0
+        self._noting = -1
         self._end = self._written = self._padded = 0
         self._reserve = u.RESERVE
         self._headed = True
@@ -111,6 +110,8 @@ class CurrentUnit(Cursor):
             while self._written < self.pos or not self._headed:
                 if self.pos + self._reserve > self._padded:
                     self._pad(self._version)
+                if self.map is None:  # a child that was forked just here: it is the parent that writes this
+                    return
                 b""[0:0]
                 version, descriptor, block, headed = self._version, self._descriptor, self._block, self._headed
                 start, stop = self._written, self.pos
@@ -159,7 +160,11 @@ class CurrentUnit(Cursor):
     # ---- blocks ------------------------------------------------------------------------------------------------------
 
     def _checksum(self) -> None:
-        """Note in the block's header how far it is used, with a checksum, in the slot that does not hold the latest note."""
+        """Note in the block's header how far it is used, with a checksum.
+
+        Always in the slot that holds no note of which a sync has said that it is on disk: until the next one is there too, a
+        power cut may leave the new note, and not the entries that it is about.
+        """
         self._flush()
         version, pos, block = self._version, self.pos, self._block
         start = block + u.BLOCK_HEAD
@@ -168,17 +173,25 @@ class CurrentUnit(Cursor):
         self._flush()  # what came in between
         descriptor = self._descriptor
         slot = u.pack_slot(pos - block, u.checksum(self._salt, self._index, self._span, self.map[start:pos]))
+        b""[0:0]
         if version != self._version or pos <= self._slotted:
             return
+        # from here to the store there is no call: whoever interrupts sees a note and where it is, or neither
         mine = self._slot
-        self._slot = 1 - mine  # whoever interrupts from here on takes the other one, which this does not overwrite
+        if self._noting == block:  # this interrupts somebody who writes a note, maybe late: not into the same slot
+            mine = 1 - mine
+        if self._slotted and mine == self._noted:
+            self._overwrites += 1
+        self._noted = mine
         offset = block + u.SLOTS[mine]
         self.map[offset : offset + 8] = slot  # eight aligned bytes are one store: no kill leaves half of them
         if self.mode == WRITTEN:
+            before, self._noting = self._noting, block
             self._busy += 1
             try:
                 files.write_at(descriptor, slot, offset)
             finally:
+                self._noting = before
                 self._busy -= 1
                 self._close_left()
         if version == self._version:  # less than somebody who interrupted has noted: it is noted again
@@ -228,13 +241,3 @@ class CurrentUnit(Cursor):
     def _close_descriptor(self, descriptor: int) -> None:
         self._left.append(descriptor)
         self._close_left()
-
-    def _abandon(self, file: UnitFile) -> None:
-        """Let go of a new unit that will not be used; if it has its name already, as one without entries."""
-        file.memory.close()
-        if file.descriptor >= 0:
-            with contextlib.suppress(OSError):  # it may keep its zeros then
-                files.truncate(file.descriptor, u.PAGE)
-            self._close_descriptor(file.descriptor)
-            with contextlib.suppress(OSError):
-                files.remove(file.temporary)

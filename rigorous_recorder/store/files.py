@@ -240,10 +240,10 @@ def mark(folder: str) -> Mark:
 
 
 def is_folder(path: str) -> bool:
-    """Whether the path is a folder, and no link to one."""
+    """Whether the path is a folder, and no link to one. OSError when that cannot be told: it is not taken for missing."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

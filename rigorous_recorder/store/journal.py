@@ -249,7 +249,9 @@ class Journal(Units):
             return
         descriptors = [*(unit.descriptor for unit in self._retired), *self._left, self._descriptor]
         self._sync_lock = threading.RLock()
+        version = self._version + 1  # whoever was forked in the middle of a slow path is told so by it
         self._become_new()
+        self._version = version
         for descriptor in descriptors:
             if descriptor >= 0:
                 with contextlib.suppress(

@@ -102,8 +102,11 @@ class UnitMaker:
             memory = files.map_private(size)
             memory[: u.PAGE] = page
             return UnitFile(n, memory, -1, "", "", salt, blocks)
-        temporary = f"{self._folder}/{layout.temporary_name(self.writer, next(self._temporaries))}"
-        descriptor = files.create(temporary)
+        descriptor = -1
+        while descriptor < 0:
+            temporary = f"{self._folder}/{layout.temporary_name(self.writer, next(self._temporaries))}"
+            with contextlib.suppress(FileExistsError):  # of a child that was forked just here, and goes on
+                descriptor = files.create(temporary)
         try:
             if self._mode == MAPPED:
                 files.preallocate(descriptor, size)

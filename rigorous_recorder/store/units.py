@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ClosedError, StoreError
 from . import files, refusals
@@ -14,6 +14,9 @@ from .current import CurrentUnit
 from .lock import GIL, LOCK
 from .modes import WRITTEN
 from .unitfile import UnitMaker, give_name
+
+if TYPE_CHECKING:
+    from .unitfile import UnitFile
 
 
 class Retired(NamedTuple):
@@ -35,8 +38,8 @@ class Units(CurrentUnit):
     """
 
     __slots__ = (
-        "_attempt", "_folder_dirty", "_level_bytes", "_maker", "_retired", "_sizes", "_sync_lock", "_synced", "closed",
-        "failure", "locked", "owner", "units",
+        "_attempt", "_level_bytes", "_maker", "_named", "_named_synced", "_retired", "_sizes", "_sync_lock", "_synced",
+        "closed", "failure", "locked", "owner", "units",
     )  # fmt: skip
 
     def __init__(
@@ -60,7 +63,7 @@ class Units(CurrentUnit):
         self.units: list[tuple[Any, int]] = []
         self._synced = self._level_bytes = 0
         self._retired: list[Retired] = []
-        self._folder_dirty = False
+        self._named = self._named_synced = 0
 
     @property
     def opened(self) -> bool:
@@ -110,35 +113,36 @@ class Units(CurrentUnit):
         Levels that took room in the unit before are defined again in this one. Twice their room lets a chain of levels that
         is larger than any unit come to its end: each unit has more room than the one before.
         """
-        n = self._n
+        n, maker = self._n, self._maker
         levels = u.blocks_for(self._level_bytes, self.block_size)
-        if span > 1 or levels >= self._maker.size(n + 1) // self.block_size:
+        if span > 1 or levels >= maker.size(n + 1) // self.block_size:
             span += 2 * levels
         token = object()
         retired = [Retired(self.path, self._descriptor)]
         named = False
         while not named:
             n += 1
-            file = self._maker.make(n, span)
+            file = maker.make(n, span)
             try:
                 if self.owner is not None:
                     self.owner.unit_opened(self)
                 named = self.folder is None or give_name(file.temporary, file.path)
             except BaseException:
-                self._abandon(file)
+                self._abandon(file, maker)
                 raise
             if self._version != version:  # somebody interrupted and has opened a unit
-                self._abandon(file)
+                self._abandon(file, maker)
                 return
             if not named:
-                self._abandon(file)
+                self._abandon(file, maker)
         if self.folder is not None:
+            self._named += 1
             with contextlib.suppress(OSError):  # a second name of it, that readers ignore
                 files.remove(file.temporary)
         self._checksum()  # in `write()` mode whoever interrupted may have added to the block that is left here
         old = [(self.map, self.pos)]
         if self._version != version or (self._span and self.pos not in (self._slotted, self._block + u.BLOCK_HEAD)):
-            self._abandon(file)
+            self._abandon(file, maker)
             return
         if self.map is None:
             old, retired = [], []
@@ -150,13 +154,25 @@ class Units(CurrentUnit):
         self._n, self._salt, self._last = n, file.salt, file.blocks
         self.token = token
         self._padded, self._headed = u.PAGE, True
-        self._folder_dirty = True
         self._version = version + 1
         self._index = self._span = self._block = 0
         self.pos = self._end = self._slotted = self._level_bytes = 0
         self._begin_block(version + 1, 0, 1)
         if self.folder is not None and old:
             old[0][0].close()
+
+    def _abandon(self, file: UnitFile, maker: UnitMaker) -> None:
+        """Let go of a new unit that will not be used; if it has its name already, as one without entries.
+
+        Who was forked while its parent opened a unit leaves the file, which is the parent's, as it is.
+        """
+        file.memory.close()
+        if file.descriptor >= 0 and self._maker is maker:
+            with contextlib.suppress(OSError):  # it may keep its zeros then
+                files.truncate(file.descriptor, u.PAGE)
+            self._close_descriptor(file.descriptor)
+            with contextlib.suppress(OSError):
+                files.remove(file.temporary)
 
     # ---- to the disk -------------------------------------------------------------------------------------------------
 
@@ -172,7 +188,7 @@ class Units(CurrentUnit):
         """
         if self.folder is None:
             return []
-        if idle and self.pos == self._synced and not self._retired and not self._folder_dirty:
+        if idle and self.pos == self._synced and not self._retired and self._named == self._named_synced:
             return []
         # LOCK first and let go of it: a signal handler that syncs may hold it already, and whoever holds the other lock must
         # never wait for it.
@@ -180,7 +196,7 @@ class Units(CurrentUnit):
             if self.failure is not None:
                 raise self.failure
             retired = list(self._retired)
-            folder_dirty, self._folder_dirty = self._folder_dirty, False
+            named = self._named
             current = -1
             try:
                 self._checksum()
@@ -191,9 +207,18 @@ class Units(CurrentUnit):
                 self.failure = refusals.not_confirmed(error, self.folder)
                 raise self.failure from error
         self._busy += 1  # a signal handler that syncs must not close what is just being synced
+        paths = []
         try:
-            with self._sync_lock:
-                return self._sync(retired, current, folder_dirty=folder_dirty, synced=synced)
+            while True:
+                with self._sync_lock:
+                    overwrites, version, slotted = self._overwrites, self._version, self._slotted
+                    paths += self._sync(retired, current, named=named, synced=synced)
+                with LOCK:
+                    if overwrites == self._overwrites:
+                        if version == self._version and slotted == self._slotted:
+                            self._slot = 1 - self._noted  # this note is on disk, and stays until the next one is
+                        return paths
+                    # a note took the place of ours while it was on its way, and what it is about may not be on disk yet
         except OSError as error:
             self.failure = refusals.not_confirmed(error, self.folder)
             raise self.failure from error
@@ -203,7 +228,7 @@ class Units(CurrentUnit):
             if current >= 0:
                 files.close(current)
 
-    def _sync(self, retired: list[Retired], current: int, *, folder_dirty: bool, synced: int) -> list[str]:
+    def _sync(self, retired: list[Retired], current: int, *, named: int, synced: int) -> list[str]:
         """Bring these files to disk; the paths of those units among the retired that nobody else has brought there."""
         assert self.folder is not None
         paths = []
@@ -214,8 +239,9 @@ class Units(CurrentUnit):
             files.sync_data(current)
             if files.removed(current):
                 raise OSError(errno.ENOENT, "the file was removed")
-        if folder_dirty:
+        if self._named_synced < named:  # else who has brought these names to disk is done with it
             files.sync_folder(self.folder)
+            self._named_synced = named
         self._synced = synced
         for unit in retired:
             with contextlib.suppress(ValueError):  # somebody who synced meanwhile has closed it already
