@@ -86,7 +86,7 @@ def examine(mutant):
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
             return f"no end within {TIMEOUT} s", time.monotonic() - begun
-    failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S+::\S+|\S+)", done.stdout, flags=re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(.+?)(?: - .*)?$", done.stdout, flags=re.MULTILINE)
     if failed:
         return failed[1], time.monotonic() - begun
     if done.returncode not in (0, 5) and "Timeout" in done.stdout + done.stderr:
