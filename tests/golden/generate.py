@@ -6,6 +6,7 @@ writes FOLDER/study and FOLDER/expected.json. Ids, times, salts and the machine 
 the packs (which are polars') is the same whenever it runs. `expected.json` is what was recorded, as the generator knows it.
 """
 
+# ruff: noqa: DTZ001  (naive times are among the values)
 import contextlib
 import datetime as dt
 import hashlib
@@ -36,22 +37,46 @@ BLOCK = 1024
 SIZES = (4 * BLOCK, 6 * BLOCK, 8 * BLOCK)
 
 VALUES = {
-    "none": None, "true": True, "false": False, "zero": 0, "negative": -(2**63), "large": 2**64 - 1, "float": 0.1,
-    "minus zero": -0.0, "infinity": float("inf"), "nan": struct.unpack("<d", bytes.fromhex("adde00000000f87f"))[0],
-    "text": "é\0\n😀", "empty": "", "bytes": b"\0\xff", "list": [1, [2.5, None], {"deep": {"er": []}}], "dict": {"a": 1, "b": {}},
-    "aware": dt.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=dt.UTC), "naive": dt.datetime(2026, 1, 2, 3, 4, 5), "date": dt.date(1, 1, 1),
-    "time": dt.time(23, 59, 59, 999999), "span": dt.timedelta(days=-3, microseconds=1),
-    "": "an empty key", "rr_level": "a reserved name", "a b/=,": "signs",
-}  # fmt: skip
+    "none": None,
+    "true": True,
+    "false": False,
+    "zero": 0,
+    "negative": -(2**63),
+    "large": 2**64 - 1,
+    "float": 0.1,
+    "minus zero": -0.0,
+    "infinity": float("inf"),
+    "nan": struct.unpack("<d", bytes.fromhex("adde00000000f87f"))[0],
+    "text": "é\0\n😀",
+    "empty": "",
+    "bytes": b"\0\xff",
+    "list": [1, [2.5, None], {"deep": {"er": []}}],
+    "dict": {"a": 1, "b": {}},
+    "aware": dt.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=dt.UTC),
+    "naive": dt.datetime(2026, 1, 2, 3, 4, 5),
+    "date": dt.date(1, 1, 1),
+    "time": dt.time(23, 59, 59, 999999),
+    "span": dt.timedelta(days=-3, microseconds=1),
+    "": "an empty key",
+    "rr_level": "a reserved name",
+    "a b/=,": "signs",
+}
 EXACT = {
-    "tuple": (1, "two", (3.0,)), "set": {1, 2, 3}, "frozenset": frozenset({"x"}), "path": Path("a/b"), "decimal": Decimal("1.50"),
-    "uuid": uuid.UUID(int=7), "span": dt.timedelta(seconds=1), "naive": dt.datetime(2026, 1, 2), "keys": {"1": (1,)},
-}  # fmt: skip
+    "tuple": (1, "two", (3.0,)),
+    "set": {1, 2, 3},
+    "frozenset": frozenset({"x"}),
+    "path": Path("a/b"),
+    "decimal": Decimal("1.50"),
+    "uuid": uuid.UUID(int=7),
+    "span": dt.timedelta(seconds=1),
+    "naive": dt.datetime(2026, 1, 2),
+    "keys": {"1": (1,)},
+}
 """What only a block, or the data of a level, gives back as it was."""
 MIXED = [1, 1.5, "one", True, None, b"1", [1], {"a": 1}, -0.0, 2**64 - 1]
 
 
-def told(value):
+def told(value):  # noqa: PLR0911  (a line for each type)
     """A value as JSON that says its type and every bit of it."""
     if value is None or isinstance(value, (bool, str, int)):
         return value
@@ -78,11 +103,14 @@ def tell(collection):
     """All that is expected of a collection: its attempts, in order, each with its records."""
     return [
         {
-            "number": one.number, "state": one.state, "error_number": one.error_number, "error": one.error,
+            "number": one.number,
+            "state": one.state,
+            "error_number": one.error_number,
+            "error": one.error,
             "records": [told(dict(record)) for record in one.records],
         }
         for one in collection.experiments
-    ]  # fmt: skip
+    ]
 
 
 class Golden:
@@ -102,6 +130,14 @@ class Golden:
         """32 hex digits, the same each time this runs."""
         return hashlib.sha256(f"{self.who} {next(self.ids)}".encode()).hexdigest()[:32]
 
+    def clock(self):
+        """Seconds since the epoch."""
+        return self.now
+
+    @staticmethod
+    def nothing(*arguments):
+        """In the place of the background's thread and of the helper: nothing happens beside the generator."""
+
     def here(self):
         """The machine on which all of it was recorded."""
         return machine.Machine(BOOT, self.host, NAMESPACE, 4242, 1)
@@ -111,15 +147,15 @@ class Golden:
         defaults = {"block_size": BLOCK, "sizes": SIZES}
         return [
             mock.patch.object(layout, "new_id", self.id),
-            mock.patch.object(time, "time", lambda: self.now),
+            mock.patch.object(time, "time", self.clock),
             mock.patch.object(os, "urandom", self.dice.randbytes),
             mock.patch.object(machine, "here", self.here),
             mock.patch.dict(journals.Journal.__init__.__kwdefaults__, defaults),
             mock.patch.object(journals, "SIZES", SIZES),
             mock.patch.object(journals, "PAD", BLOCK),
             mock.patch.object(sessions, "EDITOR_SIZES", SIZES),
-            mock.patch.object(background, "watch", lambda *_: None),
-            mock.patch.object(background.helper, "submit", lambda _: False),
+            mock.patch.object(background, "watch", self.nothing),
+            mock.patch.object(background.helper, "submit", self.nothing),
         ]
 
     # ---- recording ---------------------------------------------------------------------------------------------------
@@ -270,11 +306,18 @@ class Golden:
         rows = [*({"i": i, **({"odd": str(i)} if i % 2 else {})} for i in range(7)), EXACT]
         self.add(records, keeper, *rows, block=rows)
         columns = {
-            "i": list(range(9)), "f": [i / 3 for i in range(9)], "b": [i % 2 == 0 for i in range(9)], "t": [f"t{i}" for i in range(9)],
-            "d": [dt.date(2026, 1, 1 + i) for i in range(9)], "n": [dt.datetime(2026, 1, 1, i) for i in range(9)],
-            "z": [dt.datetime(2026, 1, 1, i, tzinfo=dt.UTC) for i in range(9)], "s": [dt.timedelta(seconds=i) for i in range(9)],
-            "m": (MIXED * 2)[:9], "l": [[j / 2 for j in range(i)] for i in range(9)], "o": [None if i % 3 else i for i in range(9)],
-        }  # fmt: skip
+            "i": list(range(9)),
+            "f": [i / 3 for i in range(9)],
+            "b": [i % 2 == 0 for i in range(9)],
+            "t": [f"t{i}" for i in range(9)],
+            "d": [dt.date(2026, 1, 1 + i) for i in range(9)],
+            "n": [dt.datetime(2026, 1, 1, i) for i in range(9)],
+            "z": [dt.datetime(2026, 1, 1, i, tzinfo=dt.UTC) for i in range(9)],
+            "s": [dt.timedelta(seconds=i) for i in range(9)],
+            "m": (MIXED * 2)[:9],
+            "l": [[j / 2 for j in range(i)] for i in range(9)],
+            "o": [None if i % 3 else i for i in range(9)],
+        }
         rows = [{key: column[i] for key, column in columns.items()} for i in range(9)]
         self.add(records, experiment.sub_record_keeper(part="columns"), *rows, block=columns)
         self.add(records, keeper, {"single": 1})
@@ -320,8 +363,13 @@ def inherited(keeper):
 
 
 AUTOMATIC = (
-    "experiment_number", "error_number", "had_error", "experiment_start_time", "experiment_end_time", "experiment_duration",
-)  # fmt: skip
+    "experiment_number",
+    "error_number",
+    "had_error",
+    "experiment_start_time",
+    "experiment_end_time",
+    "experiment_duration",
+)
 
 
 def without_automatic(record):
