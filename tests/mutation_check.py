@@ -71,7 +71,7 @@ def mutated(mutant, folder):
 def examine(mutant):
     """Run the tests of a mutant: which failed, or None, and how long it took."""
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+    with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         mutated(mutant, folder)
         pure = {"RIGOROUS_RECORDER_PURE": "1"} if mutant.file == "adding.py" else {}

@@ -49,7 +49,7 @@ def test_the_second_reader(golden):
     collection, expected = golden
     system = os.uname()
     here = os.uname_result((system.sysname, generate.HOST, system.release, system.version, system.machine))
-    with mock.patch.object(os, "uname", lambda: here):
+    with mock.patch.object(os, "uname", return_value=here):
         found = second_reader.read(collection.path)
     assert [generate.told(record) for record in found] == all_records(expected)
 

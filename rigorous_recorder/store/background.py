@@ -18,6 +18,8 @@ from ..errors import RecorderWarning, warn
 from .helper import SealingHelper
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .journal import Journal
 
 HEARTBEAT: Final = 10.0
@@ -40,6 +42,8 @@ class Background:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()  # its put may be called by a signal handler, unlike Event.set
+        self._work: SimpleQueue[tuple[Callable[[], None], SimpleQueue[BaseException | None]]] = SimpleQueue()
+        self._hung = False
         self._journals: dict[Journal, float] = {}
         self._beaten: dict[Journal, float] = {}
         self._quiet: dict[Journal, tuple[int, float]] = {}
@@ -75,6 +79,32 @@ class Background:
                 "only after sync() or close()."
             )
 
+    def within(self, seconds: float, work: Callable[[], None]) -> bool:
+        """Have the thread do something, and wait for it at most so long: a disk that hangs must not hold the program's end.
+
+        What the work raises is raised here.
+
+        Returns:
+            Whether it was done. Once it was not in time, no later work is waited for.
+        """
+        if self._hung:
+            return False
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            work()
+            return True
+        outcome: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._work.put((work, outcome))
+        self._wake.put(None)
+        try:
+            error = outcome.get(timeout=seconds)
+        except Empty:
+            self._hung = True
+            return False
+        if error is not None:
+            raise error
+        return True
+
     def unwatch(self, journal: Journal) -> None:
         """Leave a journal alone from now on."""
         with self._lock:
@@ -91,12 +121,23 @@ class Background:
             due = {journal: due.get(journal, 0.0) for journal in journals}
             pause = min((max(0.0, due[journal] - now) for journal in journals), default=60.0)
             woken = self._woken(pause)
+            while not self._work.empty():
+                self._do(*self._work.get())
             now = time.monotonic()
             for journal, interval in journals.items():
                 if woken or due[journal] <= now:
                     self._tend(journal, now)
                     due[journal] = time.monotonic() + interval
             self.helper.poll()
+
+    @staticmethod
+    def _do(work: Callable[[], None], outcome: SimpleQueue[BaseException | None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  (it is raised again by who waits)
+            outcome.put(error)
+        else:
+            outcome.put(None)
 
     def _woken(self, pause: float) -> bool:
         """Wait until somebody wakes this thread, or for `pause` seconds; whether somebody did."""
