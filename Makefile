@@ -8,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-long test-lowest test-spark demo notebooks bench clean
+.PHONY: help setup lint test test-long mutation-check test-lowest test-spark demo notebooks bench clean
 
 VENV   := .venv
 LOWEST := .venv-lowest
@@ -55,8 +55,20 @@ lint: setup ## style, formatting, types
 test: lint ## lint, then all tests but the long ones
 	$(VENV)/bin/python -m pytest -n $(WORKERS)
 
-test-long: setup ## all tests, the long ones too, with many more Hypothesis examples
-	HYPOTHESIS_PROFILE=long $(VENV)/bin/python -m pytest -n $(WORKERS) -m "long or not long"
+# Hours: one row of the plan in tests/plan.py by ROW=kill, what is not passed yet by RESUME=1. Each test's outcome is in $(RELIABILITY_LOG)
+# as soon as it is there; from it comes the table of what was reached, for docs/reliability.md.
+ROW             ?=
+RESUME          ?=
+RELIABILITY_LOG ?= build/reliability.jsonl
+
+test-long: setup ## all tests with the figures of the long run, or one row (ROW=kill), or what is left (RESUME=1)
+	mkdir -p $(dir $(RELIABILITY_LOG))
+	HYPOTHESIS_PROFILE=long RELIABILITY_LOG=$(RELIABILITY_LOG) RESUME=$(RESUME) $(VENV)/bin/python -m pytest -n $(WORKERS) \
+		--timeout=3600 -m $(if $(ROW),"row(key='$(ROW)')","long or not long") || [ $$? -eq 5 ]
+	$(VENV)/bin/python tests/plan.py $(RELIABILITY_LOG) | tee $(RELIABILITY_LOG:.jsonl=.md)
+
+mutation-check: setup ## take out one mechanism at a time; each time a test must fail
+	WORKERS=$(WORKERS) $(VENV)/bin/python tests/mutation_check.py
 
 test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported libraries, and without the compiled hot path
 	RIGOROUS_RECORDER_PURE=1 $(LOWEST)/bin/python -m pytest -n $(WORKERS)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
 from .errors import ClosedError, RecorderWarning, UnknownIndexError, shortened, storing, warn
 from .keeper import RecordKeeper
 from .reading import read_collection
-from .session import Session, sessions
+from .session import EXIT_WAIT, Session, sessions
 from .store import claim as claims
 from .store import latest
 from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, Course
+from .store.background import background
 from .store.snapshot import AttemptPlace
 
 if TYPE_CHECKING:
@@ -413,13 +414,23 @@ class Experiments(Sequence[Experiment]):
 @atexit.register
 def _never_closed() -> None:
     """Fail what is still open when the interpreter exits. Runs before the sessions are closed, being registered later."""
-    failures = []
-    for experiment in list(open_experiments.values()):
-        if experiment._session.pid == os.getpid():
-            try:
-                experiment._finish("never closed")
-            except OSError as error:  # the others still have to be ended
-                failures.append(str(error))
+    failures: list[str] = []
+
+    def finish() -> None:
+        for experiment in list(open_experiments.values()):
+            if experiment._session.pid == os.getpid():
+                try:
+                    experiment._finish("never closed")
+                except OSError as error:  # the others still have to be ended
+                    failures.append(str(error))
+
+    if not open_experiments:
+        return
+    if not background.within(EXIT_WAIT, finish):
+        warn(
+            f"At the end of the program the disk did not answer for {EXIT_WAIT:.0f} s. What was recorded is safe from that "
+            "end, not from one of the machine; experiments that were not closed will be read as killed."
+        )
     if failures:
         warn(f"At the end of the program: {'; '.join(failures)}")
 

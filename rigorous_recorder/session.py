@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 SEAL_FROM: Final = 1 << 20
 """A log of fewer bytes stays a log: a pack of it would not be smaller by much, and a helper process costs 0.2 s."""
 EXIT_WAIT: Final = 10.0
-"""Seconds for which the program's exit waits for the sealing helper, so that the folder then rests (it may be copied next).
-What is not sealed by then is read as it is."""
+"""Seconds for which the program's exit waits for the disk, and then for the sealing helper, so that the folder
+then rests (it may be copied next). What is not sealed by then is read as it is."""
 MOST_DROPPED: Final = 100
 EDITOR_SIZES: Final = (MINIMUM, 256 << 10, 4 << 20)
 
@@ -275,14 +275,19 @@ def _size(path: str) -> int:
 @atexit.register
 def _at_exit() -> None:
     """Close what is open when the interpreter exits. Experiments were ended before (see `experiment.py`)."""
-    failures = []
-    for session in list(sessions.values()):
-        try:
-            if session.pid == os.getpid() or session.journal.path:
-                session.close("the program ends")
-            session.close_editor()
-        except OSError as error:  # the others still have to be closed
-            failures.append(f"{session.folder}: {error}")
+    failures: list[str] = []
+
+    def close() -> None:
+        for session in list(sessions.values()):
+            try:
+                if session.pid == os.getpid() or session.journal.path:
+                    session.close("the program ends")
+                session.close_editor()
+            except OSError as error:  # the others still have to be closed
+                failures.append(f"{session.folder}: {error}")
+
+    if sessions and not background.within(EXIT_WAIT, close):
+        failures.append("the disk does not answer")
     background.helper.finish(EXIT_WAIT)
     if failures:
         warn(f"At the end of the program something could not be closed well: {'; '.join(failures)}")

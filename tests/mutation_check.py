@@ -71,7 +71,7 @@ def mutated(mutant, folder):
 def examine(mutant):
     """Run the tests of a mutant: which failed, or None, and how long it took."""
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+    with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         mutated(mutant, folder)
         pure = {"RIGOROUS_RECORDER_PURE": "1"} if mutant.file == "adding.py" else {}
@@ -86,7 +86,7 @@ def examine(mutant):
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
             return f"no end within {TIMEOUT} s", time.monotonic() - begun
-    failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S+::\S+|\S+)", done.stdout, flags=re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(.+?)(?: - .*)?$", done.stdout, flags=re.MULTILINE)
     if failed:
         return failed[1], time.monotonic() - begun
     if done.returncode not in (0, 5) and "Timeout" in done.stdout + done.stderr:

@@ -272,6 +272,15 @@ def flip(path, offset):
     path.write_bytes(data)
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_flipped_bit_in_a_record_is_told(study, n):
+    collection, _, files, numbers = study
+    flip(files[n - 1], u.PAGE + BLOCK // 2)
+    left = read_warned(collection, rf"{files[n - 1].name}.*(suspect|do not match)")
+    assert left == [number for number in numbers if number in set(left)]
+    assert 0 < len(numbers) - len(left) < 100
+
+
 @pytest.mark.parametrize("offset", [0, 8, 12, 40, 100])
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_flipped_bit_in_a_header_page(study, n, offset):

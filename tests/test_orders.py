@@ -11,6 +11,7 @@ import units
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.errors import FormatError
 from rigorous_recorder.store import files, pack, packmeta
+from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.snapshot import list_units, open_unit
 from rigorous_recorder.store.source import LogSource
 
@@ -155,8 +156,8 @@ def test_old_bytes_of_another_unit_are_never_taken_for_new_ones(tmp_path):
     """Preallocated blocks may hold what was there before, on file systems that do not zero them after a power cut."""
     new = units.build([(1, {"i": i}) for i in range(3)], units.header(block=1024))
     old = units.build([(1, {"i": -1, "pad": "x" * 200}) for _ in range(20)], units.header(block=1024, salt=0x0DD))
-    data = new + old[len(new) :]
-    assert len(data) > len(new)
+    data = new[: u.PAGE + 1024] + old[u.PAGE + 1024 :]
+    assert len(LogSource(old).records()) == 20
     assert [record["i"] for record in LogSource(data).records()] == [0, 1, 2]
 
 

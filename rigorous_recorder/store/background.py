@@ -18,6 +18,8 @@ from ..errors import RecorderWarning, warn
 from .helper import SealingHelper
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .journal import Journal
 
 HEARTBEAT: Final = 10.0
@@ -41,6 +43,8 @@ class Background:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()  # its put may be called by a signal handler, unlike Event.set
+        self._work: SimpleQueue[tuple[Callable[[], None], SimpleQueue[BaseException | None]]] = SimpleQueue()
+        self._hung = False
         self._journals: dict[Journal, float] = {}
         self._beaten: dict[Journal, float] = {}
         self._quiet: dict[Journal, tuple[int, float]] = {}
@@ -86,6 +90,32 @@ class Background:
                 "only after sync() or close()."
             )
 
+    def within(self, seconds: float, work: Callable[[], None]) -> bool:
+        """Have the thread do something, and wait for it at most so long: a disk that hangs must not hold the program's end.
+
+        What the work raises is raised here.
+
+        Returns:
+            Whether it was done. Once it was not in time, no later work is waited for.
+        """
+        if self._hung:
+            return False
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            work()
+            return True
+        outcome: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._work.put((work, outcome))
+        self._wake.put(None)
+        try:
+            error = outcome.get(timeout=seconds)
+        except Empty:
+            self._hung = True
+            return False
+        if error is not None:
+            raise error
+        return True
+
     def unwatch(self, journal: Journal) -> None:
         """Leave a journal alone from now on."""
         with self._lock:
@@ -103,9 +133,20 @@ class Background:
                 pause = max(0.0, min(self._due.values(), default=now + IDLE) - now)
                 self._sleeps_until = now + pause
             self._wait(pause)
+            while not self._work.empty():
+                self._do(*self._work.get())
             for journal in self._take_due():
                 self._tend(journal, time.monotonic())
             self.helper.poll()
+
+    @staticmethod
+    def _do(work: Callable[[], None], outcome: SimpleQueue[BaseException | None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  (it is raised again by who waits)
+            outcome.put(error)
+        else:
+            outcome.put(None)
 
     def _wait(self, pause: float) -> None:
         """Wait until somebody wakes this thread, or for `pause` seconds."""

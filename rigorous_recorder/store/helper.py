@@ -22,6 +22,8 @@ MODULE: Final = "rigorous_recorder.store.sealer"
 _PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
 _ANSWER: Final = 1 << 16
 """Bytes to read at a time."""
+_MOST_ANSWERS: Final = 4
+"""Readings at a time: what never stops talking must not keep the background thread from the disk."""
 TURN: Final = 0.02
 """Seconds for which one waiter keeps the others from the pipes."""
 _MOST_PENDING: Final = 1 << 20
@@ -163,7 +165,9 @@ class SealingHelper:
 
     def _hear(self, seconds: float) -> None:
         """Take answers, and wait for the first of them at most so long."""
-        while self._process is not None and self._process.stdout is not None:
+        for _ in range(_MOST_ANSWERS):
+            if self._process is None or self._process.stdout is None:
+                return
             pipe = self._process.stdout.fileno()
             try:
                 if seconds > 0 and os.name != "nt":
