@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from flat import KINDS, WITH_ACCESSOR, dicts, flat_row, ns, polars_frame
 from programs import stable
@@ -408,6 +409,71 @@ def test_the_latest_of_each_step(study):
             frame.rr.latest("stpe")
         with pytest.raises(ValueError, match="latest needs the column"):
             frame.rr.latest()
+
+
+def repeated(**columns):
+    """Rows of one lineage and attempt, with these columns, numbered."""
+    rows = [flat_row([{"experiment_number": 1}], "a" * 12, {"experiment_number": 1}, {"n": 0})]
+    (length,) = {len(column) for column in columns.values()}
+    frame = polars_frame(rows * length).with_columns(n=pl.int_range(length))
+    return frame.with_columns(**{name: pl.Series(values, strict=False) for name, values in columns.items()})
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_rows_without_a_step_stay_and_nan_is_none(kind):
+    steps = [0.0, math.nan, math.nan, None, None, 1.0, 1.0, -0.0]
+    frame = KINDS[kind](repeated(s=steps, t=[1] * 8))
+    assert ns(frame.rr.latest("s")) == ns(frame.rr.latest("t", "s")) == [1, 2, 3, 4, 6, 7]
+
+
+@pytest.mark.parametrize("dtype", ["object", "Float64", pd.ArrowDtype(pa.float64())], ids=str)
+def test_a_step_of_nan_in_the_other_types_of_pandas(dtype):
+    steps = pl.Series([0.0, None, math.nan, math.nan, 1.0, 1.0])
+    frame = KINDS["pandas"](repeated(n=range(6)))
+    if dtype == "object":
+        frame["s"] = pd.Series(steps.to_list(), dtype=dtype)
+    else:
+        frame["s"] = pd.Series(pd.ArrowDtype(pa.float64()).__from_arrow__(steps.to_arrow())).astype(dtype)
+    assert ns(frame.rr.latest("s")) == [0, 1, 2, 3, 5]
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_a_step_that_is_a_list(kind):
+    steps = [[1], [1], [1, 2], [], [], None, None, [math.nan], [math.nan]]
+    frame = KINDS[kind](repeated(lst=steps))
+    assert ns(frame.rr.latest("lst")) == [1, 2, 4, 5, 6, 8]
+    if kind == "pandas":
+        frame["lst"] = pd.Series(steps, dtype=pd.ArrowDtype(pa.list_(pa.float64())))
+        assert ns(frame.rr.latest("lst")) == [1, 2, 4, 5, 6, 8]
+        frame["lst"] = pd.Series([{"a": [1]}, {"a": [1]}, None], dtype="object").reindex(range(9))
+        assert ns(frame.rr.latest("lst")) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_a_step_named_twice_or_a_column_of_ours_as_step(kind):
+    frame = KINDS[kind](repeated(t=[1, 1, 2]))
+    assert ns(frame.rr.latest("t", "t")) == [1, 2]
+    assert ns(frame.rr.latest("rr_lineage")) == ns(frame.rr.latest("rr_attempt", "rr_lineage")) == [2]
+    assert ns(frame.rr.latest("rr_attempt", "t")) == [1, 2]
+
+
+def test_a_wrong_step_beside_columns_that_are_no_texts(study):
+    frame = study[1].to_pandas()
+    frame[0] = 1
+    with pytest.raises(KeyError, match=r"no column 'typo'") as caught:
+        frame.rr.latest("typo")
+    assert isinstance(caught.value, RecorderError)
+    with pytest.raises(KeyError, match=r"no column 'los'\. Hint: there is 'loss'"):
+        frame.rr.latest("los")
+    assert len(frame.rr.latest(0)) == len(set(frame["rr_lineage"]))
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_the_latest_of_equal_siblings_is_of_both_together(kind):
+    """As the docs warn: a lineage is no identity."""
+    frame = KINDS[kind](repeated(step=[0, 0], seed=[1, 2]))
+    assert ns(frame.rr.latest("step")) == [1]
+    assert ns(frame.rr.latest("step", "seed")) == [0, 1]
 
 
 def test_nothing_is_kept_on_the_frame(study):

@@ -105,7 +105,9 @@ class Accessor(ABC, Generic[Frame, Table]):
     def latest(self, *steps: str) -> Frame:
         """Of rows with equal attempt, lineage and step the last, in their order: what counts after a resume.
 
-        Rows without a step, and rows without a lineage, all stay.
+        Rows without a step (it is missing, or NaN) and rows without a lineage all stay. Siblings with equal data have equal
+        lineages: where both have a step, only the last row of the two stays. Give such siblings a key that tells them apart,
+        or name a further column here that does.
 
         Args:
             *steps: The column, or columns, that number the steps.
@@ -122,7 +124,7 @@ class Accessor(ABC, Generic[Frame, Table]):
         for step in steps:
             if step not in names:
                 raise UnknownKeyError(f"This frame has no column {step!r}.{nearest(step, names)}")
-        return self._latest(steps)
+        return self._latest([step for step in dict.fromkeys(steps) if step not in (LINEAGE_KEY, ATTEMPT_KEY)])
 
     def _counted(self) -> dict[str | None, int]:
         need(LINEAGE_KEY, self._names())
@@ -150,4 +152,7 @@ class Accessor(ABC, Generic[Frame, Table]):
 
     @abstractmethod
     def _latest(self, steps: Sequence[str]) -> Frame:
-        """The last rows of each attempt, lineage and step, and the rows that have no step."""
+        """The last rows of each attempt, lineage and step, and the rows that have no step.
+
+        Each step is named once, and none of them is the attempt or the lineage.
+        """

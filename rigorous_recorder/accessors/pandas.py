@@ -60,9 +60,11 @@ class PandasAccessor(Accessor[pd.DataFrame, pd.DataFrame]):
         return self._frame.drop(columns=names)
 
     def _latest(self, steps: Sequence[str]) -> pd.DataFrame:
-        superseded = self._frame.duplicated([ATTEMPT_KEY, LINEAGE_KEY, *steps], keep="last")
-        superseded &= self._frame[[LINEAGE_KEY, *steps]].notna().all(axis="columns")
-        return self._frame[~superseded.to_numpy()]
+        codes = {column: _numbered(self._frame[column]) for column in (ATTEMPT_KEY, LINEAGE_KEY, *steps)}
+        superseded = pd.DataFrame(codes).duplicated(keep="last").to_numpy()
+        for column in (LINEAGE_KEY, *steps):
+            superseded = superseded & (codes[column] >= 0)
+        return self._frame[~superseded]
 
 
 def _codes(series: pd.Series[Any]) -> tuple[NDArray[Any], list[Any]]:
@@ -71,6 +73,28 @@ def _codes(series: pd.Series[Any]) -> tuple[NDArray[Any], list[Any]]:
         return np.asarray(series.cat.codes), series.cat.categories.tolist()
     codes, values = pd.factorize(series)
     return codes, values.tolist()
+
+
+def _numbered(series: pd.Series[Any]) -> NDArray[Any]:
+    """For each row a number that is equal where the values are; -1 where there is none, or NaN."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return np.asarray(series.cat.codes)
+    try:
+        codes, _ = pd.factorize(series)
+    except (TypeError, NotImplementedError):  # lists; Arrow's
+        codes, _ = pd.factorize(series.astype("object").map(_hashable))
+    if getattr(series.dtype, "kind", "") == "f":  # Arrow's and the nullable floats may hold NaN beside what is missing
+        codes = np.where(np.isnan(series.to_numpy("f8", na_value=np.nan)), -1, codes)
+    return codes
+
+
+def _hashable(value: Any) -> Any:
+    """A value that is equal where the given one is, and can be put into a table: tuples in the place of lists."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_hashable, value))
+    return tuple((key, _hashable(item)) for key, item in value.items()) if isinstance(value, dict) else value
 
 
 def _series(column: Column) -> pd.Series[Any]:

@@ -17,7 +17,7 @@ from .base import Accessor
 from .lineages import LINEAGE_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .lineages import Under
     from .outline import Column
@@ -54,7 +54,7 @@ class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
         return self._frame.drop(names)
 
     def _latest(self, steps: Sequence[str]) -> pl.DataFrame:
-        return self._frame.filter(_is_latest(steps))
+        return self._frame.filter(_is_latest(steps, self._frame.schema))
 
 
 class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
@@ -82,7 +82,7 @@ class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
         return self._frame.drop(names)
 
     def _latest(self, steps: Sequence[str]) -> pl.LazyFrame:
-        return self._frame.filter(_is_latest(steps))
+        return self._frame.filter(_is_latest(steps, self._frame.collect_schema()))
 
 
 class _Mask:
@@ -168,8 +168,10 @@ def _meant(series: pl.Series, decide: Callable[[list[Any]], list[bool]]) -> pl.S
     return series.is_in(meant, nulls_equal=True)
 
 
-def _is_latest(steps: Sequence[str]) -> pl.Expr:
-    stays = pl.any_horizontal(pl.col(LINEAGE_KEY, *steps).is_null())
+def _is_latest(steps: Sequence[str], schema: Mapping[str, pl.DataType]) -> pl.Expr:
+    without = [pl.col(column).is_null() for column in (LINEAGE_KEY, *steps)]
+    without += [pl.col(step).is_nan().fill_null(value=False) for step in steps if schema[step].is_float()]
+    stays = pl.any_horizontal(without)
     return stays | pl.struct(ATTEMPT_KEY, LINEAGE_KEY, *steps).is_last_distinct()
 
 
