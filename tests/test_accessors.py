@@ -11,7 +11,7 @@ from programs import stable
 from test_under import ALL, FIRST, M1, TRAINING, WANTED, recorded
 
 import rigorous_recorder
-from rigorous_recorder import ExperimentCollection, RecorderError, RecordKeeper
+from rigorous_recorder import ExperimentCollection, RecorderError, RecorderWarning, RecordKeeper
 
 
 @pytest.fixture(scope="module")
@@ -373,10 +373,53 @@ def test_levels_of_odd_data():
             "NaN",
             None,
         ]
-        assert [row["rr_records'"] for row in table][:3] == [0, 1, 2]
+        assert [row["rr_records_"] for row in table][:3] == [0, 1, 2]
         assert table[0]["big"] == 2**63
         assert table[0][""] == 0
         assert [row["rr_records"] for row in table] == [1] * 10
+
+
+def with_renamed_keys(collection=None, **own):
+    """A frame with a level's keys that have names of ours, and records with these keys; with the warning that says so."""
+    keeper = (
+        RecordKeeper(rr_attempt="a", rr_lineage="b")
+        if collection is None
+        else collection.new_experiment(rr_attempt="a")
+    )
+    keeper.add_record(own)
+    with pytest.warns(RecorderWarning, match="so it is the column"):
+        return keeper.to_polars()
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_renamed_keys_are_inherited(kind, tmp_path):
+    def columns(*collection, **own):
+        frame = with_renamed_keys(*collection, **own)
+        made = frame.to_pandas() if kind.startswith("pandas") else frame if kind.startswith("polars") else frame.lazy()
+        slim = made.rr.drop_inherited()
+        names = list(slim.columns if kind.startswith("pandas") else slim.collect_schema().names())
+        assert names == ["rr_attempt", "rr_lineage", *made.rr.own]
+        return [name for name in made.rr.inherited if name.startswith("rr_")], made.rr.own
+
+    both = ["rr_attempt_", "rr_lineage_"]
+    assert columns(x=1) == (both, ["x"])
+    assert columns(rr_attempt=1, x=1) == (both, ["x"]), "shared by levels and records"
+    assert columns(rr_attempt_=1) == (["rr_attempt__", "rr_lineage_"], ["rr_attempt_"])
+    assert columns(rr_attempt__=1) == (both, ["rr_attempt__"])
+    collection = ExperimentCollection(tmp_path / "study")
+    assert columns(collection, x=1) == (["rr_attempt_"], ["x"])
+    assert columns(collection, experiment_number=7) == (["rr_attempt_"], ["experiment_number_"]), (
+        "no level has this one"
+    )
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_the_table_of_levels_names_columns_as_frames_do(kind):
+    level = {"rr_attempt": "a", "rr_lineage": "b", "rr_records": 1, "rr_records_": 2}
+    table = KINDS[kind](numbered([([{"experiment_number": 1}, level], {})])).rr.levels()
+    assert list(table.columns) == [
+        "experiment_number", "rr_attempt_", "rr_lineage_", "rr_records__", "rr_records_", "rr_lineage", "rr_records"
+    ]  # fmt: skip
 
 
 # ---- after a resume ----------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..branches import ATTEMPT_KEY
+from ..columns import LINEAGE_KEY, columns_of
 from ..errors import InvalidCallError, UnknownKeyError, nearest
 from ..levels import AUTOMATIC
-from .lineages import LINEAGE_KEY, Under, need
+from .lineages import Under, need
 from .outline import Column, Tree, level_keys, table, tree
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ class Accessor(ABC, Generic[Frame, Table]):
     @property
     def inherited(self) -> list[str]:
         """The columns whose keys some level has, and the automatic ones. Those of `rr_` are neither these nor own."""
-        of_levels = {*AUTOMATIC, *level_keys(self._counted())}
-        return [name for name in self._names() if name in of_levels and name not in (LINEAGE_KEY, ATTEMPT_KEY)]
+        names = self._names()
+        of_levels = {*AUTOMATIC, *columns_of(level_keys(self._counted()), names)}
+        return [name for name in names if name in of_levels]
 
     @property
     def own(self) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ..branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Demand, demand, is_under, same, wants_none, without_notes
+from ..columns import LINEAGE_KEY
 from ..errors import FormatError, InvalidCallError, UnknownKeyError, nearest
 from ..levels import AUTOMATIC
 from ..lineage import parse_lineages
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from ..keeper import RecordKeeper
-
-LINEAGE_KEY: Final = "rr_lineage"
-"""The column with each record's lineage."""
 
 
 def need(column: str, names: Collection[str]) -> None:

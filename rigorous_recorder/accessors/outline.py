@@ -7,15 +7,14 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ..branches import ATTEMPT_KEY
+from ..columns import LINEAGE_KEY, RECORDS_KEY, column_names
 from ..errors import shortened
 from ..lineage import value_text
-from .lineages import LINEAGE_KEY, parsed
+from .lineages import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-RECORDS_KEY: Final = "rr_records"
-"""The column with the number of records of a lineage."""
 
 MAX_LINES: Final = 200
 """Lines of a tree after which levels are no longer opened, whatever was asked for."""
@@ -60,23 +59,13 @@ def table(counts: Mapping[str | None, int]) -> list[Column]:
     of_text = iter(parsed(text for text in counts if text is not None))
     lineages = [[] if text is None else next(of_text) for text in counts]
     merged = [{key: value for level in levels for key, value in level.items()} for levels in lineages]
-    names = list(dict.fromkeys(key for row in merged for key in row))
-    taken = {LINEAGE_KEY, RECORDS_KEY, *names}
-    columns = [typed(_free(name, taken), [row.get(name) for row in merged]) for name in names]
+    names = column_names((key for row in merged for key in row), (ATTEMPT_KEY, LINEAGE_KEY, RECORDS_KEY))
+    columns = [typed(name, [row.get(key) for row in merged]) for key, name in names.items()]
     return [
         *columns,
         Column(LINEAGE_KEY, "text", list(counts)),
         Column(RECORDS_KEY, "int", list(counts.values())),
     ]
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name of a user's key in the table: primed where the table has a column of this name itself."""
-    if name not in (LINEAGE_KEY, RECORDS_KEY):
-        return name
-    while name in taken:
-        name += "'"
-    return name
 
 
 def typed(name: str, values: list[Any]) -> Column:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ..branches import ATTEMPT_KEY
+from ..columns import LINEAGE_KEY
 from .base import Accessor
-from .lineages import LINEAGE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from ..branches import ATTEMPT_KEY
+from ..columns import LINEAGE_KEY
 from ..errors import HandleError
 from .base import Accessor
-from .lineages import LINEAGE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
