@@ -1,7 +1,9 @@
 """`under` on every kind of frame picks what it picks on the collection, and `.rr` tells what a frame holds."""
 
 import math
+from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -142,6 +144,53 @@ def test_special_values(kind):
         assert ns(rigorous_recorder.under(frame, v=[value])) == [number], value
     assert ns(rigorous_recorder.under(frame, v=1.0)) == [10]
     assert ns(rigorous_recorder.under(frame, v=0)) == [2]
+
+
+MISSING = [None, pd.NA, pd.NaT, np.datetime64("NaT")]
+
+
+def explicit_none():
+    """Levels with a value, with an explicit None, and without the key."""
+    return [{"v": None}, {"v": 1}, {"w": 1}, {"v": math.nan}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_stands_for_none_means_that_no_level_sets_it(kind):
+    frame = KINDS[kind](numbered([([{"experiment_number": 1}, level], {}) for level in explicit_none()]))
+    for missing in MISSING:
+        assert ns(rigorous_recorder.under(frame, v=missing)) == [2], missing
+        assert ns(rigorous_recorder.under(frame, v=[missing])) == [2], missing
+        assert ns(rigorous_recorder.under(frame, v=(1, missing))) == [1, 2], missing
+        assert ns(rigorous_recorder.under(frame, never=missing)) == [0, 1, 2, 3], missing
+        assert ns(rigorous_recorder.under(frame, had_error=[missing])) == [], missing
+    assert ns(rigorous_recorder.under(frame, v=pd.Series([1, pd.NA], dtype="Int64"))) == [1, 2]
+    assert ns(rigorous_recorder.under(frame, v=math.nan)) == [3], "NaN is a value of levels"
+    assert ns(rigorous_recorder.under(frame, v=lambda value: value is None)) == [0]
+
+
+SIGNALING = [Decimal("sNaN"), Decimal("NaN"), Decimal("1.5"), 1.5, math.nan]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signaling_nan_is_compared_with_nothing_that_raises(kind):
+    frame = KINDS[kind](numbered([([{"experiment_number": 1}, {"v": value}], {}) for value in SIGNALING]))
+    assert ns(rigorous_recorder.under(frame, v=1.5)) == [2, 3]
+    assert ns(rigorous_recorder.under(frame, v=[7, "text", None, True])) == []
+    assert ns(rigorous_recorder.under(frame, v=Decimal("sNaN"))) == [0]
+    assert ns(rigorous_recorder.under(frame, v=Decimal("NaN"))) == [1]
+    assert ns(rigorous_recorder.under(frame, v=math.nan)) == [4]
+    assert ns(rigorous_recorder.under(frame, v=lambda value: isinstance(value, Decimal))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wanted", [int, [float, int], (1, int)], ids=stable)
+def test_a_class_is_no_value_and_says_how_to_pick_by_type(kind, wanted):
+    frame = KINDS[kind](numbered(LINEAGES))
+    with pytest.raises(
+        ValueError, match=r"class (int|float), which .*Hint: a=lambda value: isinstance\(value, "
+    ) as caught:
+        rigorous_recorder.under(frame, a=wanted)
+    assert isinstance(caught.value, RecorderError)
 
 
 @pytest.mark.parametrize("kind", KINDS)
