@@ -337,7 +337,7 @@ def test_levels(with_accessor, study):
     assert sum(row["rr_records"] for row in rows) == len(ALL)
     assert [row["rr_lineage"] for row in rows] == list(dict.fromkeys(study[1]["rr_lineage"].to_list()))
     first = {
-        "experiment_number": 1, "lr": 0.1, "flag": False, "name": "run 0.1", "model": "m1", "size": "tuple:[1,2]", "none": None,
+        "experiment_number": 1, "lr": 0.1, "flag": False, "name": "run 0.1", "model": "m1", "size": "[1,2]", "none": None,
         "training": True, "testing": None, "rr_lineage": rows[0]["rr_lineage"], "rr_records": 2,
     }  # fmt: skip
     when = rows[0].pop("when")
@@ -415,10 +415,10 @@ def test_levels_of_odd_data():
             "9223372036854775808",
             None,
             "text",
-            "bytes:62",
+            "Yg==",
             "0.5",
             "true",
-            "tuple:[1]",
+            "[1]",
             "NaN",
             None,
         ]

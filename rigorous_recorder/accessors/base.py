@@ -9,11 +9,13 @@ from ..branches import ATTEMPT_KEY
 from ..columns import LINEAGE_KEY, columns_of
 from ..errors import InvalidCallError, UnknownKeyError, nearest
 from ..levels import AUTOMATIC
-from .lineages import Under, need
-from .outline import Column, Tree, level_keys, table, tree
+from .lineages import Under, check_text, need
+from .outline import Tree, level_keys, table, tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import polars as pl
 
     from ..keeper import RecordKeeper
 
@@ -61,9 +63,10 @@ class Accessor(ABC, Generic[Frame, Table]):
         return self._under(Under(branch, keys, self._names(), self.FILTERING))
 
     def levels(self) -> Table:
-        """The distinct lineages, a row each: their keys as typed columns, `rr_lineage`, and `rr_records`, their number.
+        """The distinct lineages, a row each: their keys as columns, `rr_lineage`, and `rr_records`, their number.
 
-        Where several levels have a key, the nearest counts. A LazyFrame reads its lineages for this.
+        Where several levels have a key, the nearest counts. The columns have the types that inherited keys have in a flat
+        frame of these rows, text as categories. A LazyFrame reads its lineages for this.
 
         Raises:
             KeyError: The frame has no `rr_lineage`.
@@ -130,7 +133,11 @@ class Accessor(ABC, Generic[Frame, Table]):
 
     def _counted(self) -> dict[str | None, int]:
         need(LINEAGE_KEY, self._names())
-        return self._counts()
+        counts = self._counts()
+        for text, _ in counts:
+            if text is not None:
+                check_text(text)  # what is no text may be unhashable
+        return dict(counts)
 
     @abstractmethod
     def _names(self) -> list[str]:
@@ -141,11 +148,11 @@ class Accessor(ABC, Generic[Frame, Table]):
         """The rows that are meant."""
 
     @abstractmethod
-    def _counts(self) -> dict[str | None, int]:
+    def _counts(self) -> list[tuple[str | None, int]]:
         """The number of rows of each distinct lineage, in order of first appearance."""
 
     @abstractmethod
-    def _table(self, columns: Sequence[Column]) -> Table:
+    def _table(self, columns: Sequence[pl.Series]) -> Table:
         """A frame in memory with these columns; its `rr_lineage` is of the type that it has here."""
 
     @abstractmethod

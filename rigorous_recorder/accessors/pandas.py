@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,19 +10,15 @@ import pandas as pd
 from ..branches import ATTEMPT_KEY
 from ..columns import LINEAGE_KEY
 from .base import Accessor
+from .lineages import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import polars as pl
     from numpy.typing import NDArray
 
     from .lineages import Under
-    from .outline import Column
-
-_FULL: Final = {"bool": "bool", "int": "int64", "uint": "uint64", "float": "float64", "datetime": "datetime64[us]",
-                "utc": "datetime64[us, UTC]", "timedelta": "timedelta64[us]", "text": "category"}  # fmt: skip
-"""The dtype of each kind of column; what has none is of Python's objects."""
-_WITH_MISSING: Final = {**_FULL, "bool": "boolean", "int": "Int64", "uint": "UInt64"}
 
 
 class PandasAccessor(Accessor[pd.DataFrame, pd.DataFrame]):
@@ -46,15 +42,17 @@ class PandasAccessor(Accessor[pd.DataFrame, pd.DataFrame]):
             mask &= meant.take(codes)
         return self._frame[mask]
 
-    def _counts(self) -> dict[str | None, int]:
+    def _counts(self) -> list[tuple[str | None, int]]:
         codes, values = _codes(self._frame[LINEAGE_KEY])
         numbers = np.bincount(codes.astype(np.intp) + 1, minlength=len(values) + 1)
-        return {values[code] if code >= 0 else None: int(numbers[code + 1]) for code in pd.unique(codes).tolist()}
+        return [(values[code] if code >= 0 else None, int(numbers[code + 1])) for code in pd.unique(codes).tolist()]
 
-    def _table(self, columns: Sequence[Column]) -> pd.DataFrame:
-        made = {column.name: _series(column) for column in columns}
+    def _table(self, columns: Sequence[pl.Series]) -> pd.DataFrame:
+        from ..frames.pandas import levels_frame
+
+        made = levels_frame(columns)
         made[LINEAGE_KEY] = made[LINEAGE_KEY].astype(self._frame[LINEAGE_KEY].dtype)
-        return pd.DataFrame(made)
+        return made
 
     def _drop(self, names: list[str]) -> pd.DataFrame:
         return self._frame.drop(columns=names)
@@ -71,7 +69,12 @@ def _codes(series: pd.Series[Any]) -> tuple[NDArray[Any], list[Any]]:
     """The distinct values, and for each row the place of its value among them; -1 where it is missing."""
     if isinstance(series.dtype, pd.CategoricalDtype):
         return np.asarray(series.cat.codes), series.cat.categories.tolist()
-    codes, values = pd.factorize(series)
+    try:
+        codes, values = pd.factorize(series)
+    except (TypeError, NotImplementedError):  # lists have no hash
+        for value in series.dropna() if series.name == LINEAGE_KEY else ():
+            check_text(value)
+        raise
     return codes, values.tolist()
 
 
@@ -95,12 +98,6 @@ def _hashable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(map(_hashable, value))
     return tuple((key, _hashable(item)) for key, item in value.items()) if isinstance(value, dict) else value
-
-
-def _series(column: Column) -> pd.Series[Any]:
-    dtypes = _WITH_MISSING if None in column.cells else _FULL
-    series: pd.Series[Any] = pd.Series(column.cells, dtype=cast("Any", dtypes.get(column.kind, "object")))
-    return series
 
 
 def register() -> None:

@@ -20,14 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .lineages import Under
-    from .outline import Column
 
 _FILTERING: Final = "df.filter(pl.col({}) == ...)"
-_DTYPES: Final[dict[str, Any]] = {
-    "bool": pl.Boolean, "int": pl.Int64, "uint": pl.UInt64, "float": pl.Float64, "text": pl.Categorical, "bytes": pl.Binary,
-    "datetime": pl.Datetime("us"), "utc": pl.Datetime("us", "UTC"), "date": pl.Date, "time": pl.Time,
-    "timedelta": pl.Duration("us"),
-}  # fmt: skip
 
 
 class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
@@ -44,10 +38,10 @@ class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
             frame = frame.filter(_meant(frame[column], partial(under.decide, column)))
         return frame
 
-    def _counts(self) -> dict[str | None, int]:
+    def _counts(self) -> list[tuple[str | None, int]]:
         return _counts(self._frame.lazy())
 
-    def _table(self, columns: Sequence[Column]) -> pl.DataFrame:
+    def _table(self, columns: Sequence[pl.Series]) -> pl.DataFrame:
         return _table(columns, self._frame.schema[LINEAGE_KEY])
 
     def _drop(self, names: list[str]) -> pl.DataFrame:
@@ -72,10 +66,10 @@ class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
             frame = frame.filter(_elementwise(column, _Mask(decide)))
         return frame
 
-    def _counts(self) -> dict[str | None, int]:
+    def _counts(self) -> list[tuple[str | None, int]]:
         return _counts(self._frame)
 
-    def _table(self, columns: Sequence[Column]) -> pl.DataFrame:
+    def _table(self, columns: Sequence[pl.Series]) -> pl.DataFrame:
         return _table(columns, self._frame.collect_schema()[LINEAGE_KEY])
 
     def _drop(self, names: list[str]) -> pl.LazyFrame:
@@ -179,13 +173,13 @@ def _distinct(frame: pl.LazyFrame) -> list[str | None]:
     return frame.select(pl.col(LINEAGE_KEY).unique()).collect()[LINEAGE_KEY].to_list()
 
 
-def _counts(frame: pl.LazyFrame) -> dict[str | None, int]:
+def _counts(frame: pl.LazyFrame) -> list[tuple[str | None, int]]:
     counted = frame.group_by(LINEAGE_KEY, maintain_order=True).len("rr_records").collect()
-    return dict(zip(counted[LINEAGE_KEY].to_list(), counted["rr_records"].to_list(), strict=True))
+    return list(zip(counted[LINEAGE_KEY].to_list(), counted["rr_records"].to_list(), strict=True))
 
 
-def _table(columns: Sequence[Column], lineage: pl.DataType) -> pl.DataFrame:
-    made = {column.name: pl.Series(column.cells, dtype=_DTYPES[column.kind]) for column in columns}
+def _table(columns: Sequence[pl.Series], lineage: pl.DataType) -> pl.DataFrame:
+    made = {column.name: column.cast(pl.Categorical) if column.dtype == pl.String else column for column in columns}
     return pl.DataFrame(made).with_columns(pl.col(LINEAGE_KEY).cast(lineage))
 
 
