@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .errors import InvalidCallError
@@ -44,12 +45,20 @@ class Condition(NamedTuple):
         """The condition itself, if it can be asked of one level after the other, and again at the next reading.
 
         Raises:
-            InvalidCallError: The wanted values can be gone over only once: a generator, a map, an open file.
+            InvalidCallError: The wanted values can be gone over only once: a generator, a map, an open file. Or one is a
+                class, which no level has.
         """
         if isinstance(self.wanted, Iterator):
             raise InvalidCallError(
                 f"under({self.key}=...) was given {short(self.wanted)}, whose values can be gone over only once. "
                 f"Hint: {self.key}=list(...) takes any of them."
+            )
+        classes = [one for one in (any_of(self.wanted) or [self.wanted]) if isinstance(one, type)]
+        if classes:
+            name = classes[0].__name__
+            raise InvalidCallError(
+                f"under({self.key}=...) was given the class {name}, which is the value of no level. "
+                f"Hint: {self.key}=lambda value: isinstance(value, {name}) picks by type."
             )
         return self
 
@@ -74,7 +83,7 @@ def demand(key: str, wanted: Any) -> Demand:
     """What a condition asks for: see `matcher` and `wants_none`.
 
     Raises:
-        InvalidCallError: The wanted values can be gone over only once.
+        InvalidCallError: The wanted values can be gone over only once, or one is a class.
     """
     Condition(key, wanted).checked()
     return Demand(matcher(key, wanted), wants_none(wanted))
@@ -89,23 +98,25 @@ def plain(value: Any) -> Any:
 
 
 def matcher(key: str, wanted: Any) -> Callable[[Any], bool]:
-    """A function that says whether a level's value of a key is what is wanted. None matches no value: no level sets it.
+    """A function that says whether a level's value of a key is what is wanted.
+
+    None, and pandas' NA and NaT, which stand for it, match no value, also not a level's explicit None: no level sets the key.
 
     Numbers compare by value, booleans only with booleans, text only with text; a list, set or array is any-of; so is a
     tuple, which also matches a tuple that is equal to it; a callable gets the value.
     """
-    if wanted is None:
-        return lambda _value: False
-    if callable(wanted) and not isinstance(wanted, type):
+    if callable(wanted):
         return lambda value: _answer(key, wanted, value)
+    present = [single for single in _singles(wanted) if single is not None]
+    return lambda value: any(same(value, single) for single in present)
+
+
+def _singles(wanted: Any) -> list[Any]:
+    """The values any of which is wanted, as levels would hold them; None also for what stands for it: NA and NaT."""
     options = any_of(wanted)
-    if options is not None:
-        singles = [plain(option) for option in options if option is not None]
-        if isinstance(wanted, tuple):
-            singles.append(plain(wanted))
-        return lambda value: any(same(value, single) for single in singles)
-    wanted = plain(wanted)
-    return lambda value: same(value, wanted)
+    if options is None:
+        return [plain(wanted)]
+    return [*map(plain, options), *([plain(wanted)] if isinstance(wanted, tuple) else ())]
 
 
 def _answer(key: str, wanted: Callable[[Any], Any], value: Any) -> bool:
@@ -139,13 +150,24 @@ def same(value: Any, wanted: Any) -> bool:
         return value is wanted
     if isinstance(value, float) and isinstance(wanted, float) and math.isnan(value):
         return math.isnan(wanted)
+    if isinstance(value, Decimal) or isinstance(wanted, Decimal):
+        return _same_decimal(value, wanted)
+    return bool(value == wanted)
+
+
+def _same_decimal(value: Any, wanted: Any) -> bool:
+    """Whether two values, one or both of them decimals, are the same: a NaN with a NaN that is written as it is.
+
+    A signaling NaN must not be compared, since that raises.
+    """
+    if any(isinstance(one, Decimal) and one.is_nan() for one in (value, wanted)):
+        return value.__class__ is wanted.__class__ and str(value) == str(wanted)
     return bool(value == wanted)
 
 
 def wants_none(wanted: Any) -> bool:
     """Whether "no level sets it" is (also) wanted."""
-    options = any_of(wanted)
-    return wanted is None if options is None else any(option is None for option in options)
+    return not callable(wanted) and any(single is None for single in _singles(wanted))
 
 
 def pick(levels: Levels, above: Iterable[Mapping[str, Any]], conditions: Iterable[Condition]) -> set[LevelId]:

@@ -253,10 +253,13 @@ def shortened(text: str, most: int = 200) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
-    """A hint with the known names nearest to `name`, as a sentence that starts with a space, or nothing."""
+def nearest(name: object, known: Iterable[object]) -> str:
+    """A hint with the known names nearest to `name`, as a sentence that starts with a space, or nothing.
+
+    Names that are no text, as columns of pandas may be, are not among them.
+    """
     from difflib import get_close_matches  # for the unlucky only
 
-    names = sorted(set(known))
+    names = sorted({one for one in known if isinstance(one, str)})
     close = get_close_matches(str(name), names, n=3, cutoff=0.5) or (names if len(names) <= 8 else [])  # noqa: PLR2004
     return f" Hint: there is {', '.join(map(repr, close))}." if close else ""

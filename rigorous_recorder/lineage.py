@@ -124,7 +124,10 @@ def _tagged(value: Any) -> Any:
 
 
 def _from_json(text: str) -> Any:
-    return _restore(json.loads(text))
+    plain = json.loads(text)
+    if "\\u" in text:
+        _dumps(plain).encode()  # a lone surrogate, which can be spelled out in JSON and stored nowhere, raises
+    return _restore(plain)
 
 
 def _restore(value: Any) -> Any:

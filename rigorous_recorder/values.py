@@ -246,7 +246,13 @@ def _key_refusal(key: Any) -> UnstorableTypeError | UnstorableValueError | None:
 def _value_refusal(key: Any, value: Any) -> UnstorableTypeError | UnstorableValueError | None:  # noqa: PLR0911
     try:
         encode_record(value)
-    except (OverflowError, msgspec.EncodeError):
+    except (OverflowError, msgspec.EncodeError) as error:
+        if "date value out of range" in str(error):  # what Python says of an aware time that it cannot bring to UTC
+            return UnstorableValueError(
+                f"The value of {key!r} holds a time that is before the year 1 or after 9999 in UTC: {short(value)}. "
+                "Hint: record value.isoformat(), or the time without its time zone.",
+                key=str(key),
+            )
         return UnstorableValueError(
             f"The value of {key!r} holds an int beyond 64 bits: {short(value)}. Hint: record float(...) or str(...) of it.",
             key=str(key),

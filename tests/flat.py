@@ -139,7 +139,7 @@ def dicts(frame):
     """The rows of a frame of any kind, as dicts; missing values are None."""
     if isinstance(frame, pd.DataFrame):
         return [
-            {key: None if pd.isna(value) else value for key, value in row.items()}
+            {key: None if pd.api.types.is_scalar(value) and pd.isna(value) else value for key, value in row.items()}
             for row in frame.astype("object").to_dict("records")
         ]
     if isinstance(frame, pl.LazyFrame):

@@ -1,16 +1,19 @@
 """`under` on every kind of frame picks what it picks on the collection, and `.rr` tells what a frame holds."""
 
 import math
+from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from flat import KINDS, WITH_ACCESSOR, dicts, flat_row, ns, polars_frame
 from programs import stable
 from test_under import ALL, FIRST, M1, TRAINING, WANTED, recorded
 
 import rigorous_recorder
-from rigorous_recorder import ExperimentCollection, RecorderError, RecordKeeper
+from rigorous_recorder import ExperimentCollection, RecorderError, RecorderWarning, RecordKeeper
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,53 @@ def test_special_values(kind):
         assert ns(rigorous_recorder.under(frame, v=[value])) == [number], value
     assert ns(rigorous_recorder.under(frame, v=1.0)) == [10]
     assert ns(rigorous_recorder.under(frame, v=0)) == [2]
+
+
+MISSING = [None, pd.NA, pd.NaT, np.datetime64("NaT")]
+
+
+def explicit_none():
+    """Levels with a value, with an explicit None, and without the key."""
+    return [{"v": None}, {"v": 1}, {"w": 1}, {"v": math.nan}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_stands_for_none_means_that_no_level_sets_it(kind):
+    frame = KINDS[kind](numbered([([{"experiment_number": 1}, level], {}) for level in explicit_none()]))
+    for missing in MISSING:
+        assert ns(rigorous_recorder.under(frame, v=missing)) == [2], missing
+        assert ns(rigorous_recorder.under(frame, v=[missing])) == [2], missing
+        assert ns(rigorous_recorder.under(frame, v=(1, missing))) == [1, 2], missing
+        assert ns(rigorous_recorder.under(frame, never=missing)) == [0, 1, 2, 3], missing
+        assert ns(rigorous_recorder.under(frame, had_error=[missing])) == [], missing
+    assert ns(rigorous_recorder.under(frame, v=pd.Series([1, pd.NA], dtype="Int64"))) == [1, 2]
+    assert ns(rigorous_recorder.under(frame, v=math.nan)) == [3], "NaN is a value of levels"
+    assert ns(rigorous_recorder.under(frame, v=lambda value: value is None)) == [0]
+
+
+SIGNALING = [Decimal("sNaN"), Decimal("NaN"), Decimal("1.5"), 1.5, math.nan]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signaling_nan_is_compared_with_nothing_that_raises(kind):
+    frame = KINDS[kind](numbered([([{"experiment_number": 1}, {"v": value}], {}) for value in SIGNALING]))
+    assert ns(rigorous_recorder.under(frame, v=1.5)) == [2, 3]
+    assert ns(rigorous_recorder.under(frame, v=[7, "text", None, True])) == []
+    assert ns(rigorous_recorder.under(frame, v=Decimal("sNaN"))) == [0]
+    assert ns(rigorous_recorder.under(frame, v=Decimal("NaN"))) == [1]
+    assert ns(rigorous_recorder.under(frame, v=math.nan)) == [4]
+    assert ns(rigorous_recorder.under(frame, v=lambda value: isinstance(value, Decimal))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wanted", [int, [float, int], (1, int)], ids=stable)
+def test_a_class_is_no_value_and_says_how_to_pick_by_type(kind, wanted):
+    frame = KINDS[kind](numbered(LINEAGES))
+    with pytest.raises(
+        ValueError, match=r"class (int|float), which .*Hint: a=lambda value: isinstance\(value, "
+    ) as caught:
+        rigorous_recorder.under(frame, a=wanted)
+    assert isinstance(caught.value, RecorderError)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -287,7 +337,7 @@ def test_levels(with_accessor, study):
     assert sum(row["rr_records"] for row in rows) == len(ALL)
     assert [row["rr_lineage"] for row in rows] == list(dict.fromkeys(study[1]["rr_lineage"].to_list()))
     first = {
-        "experiment_number": 1, "lr": 0.1, "flag": False, "name": "run 0.1", "model": "m1", "size": "tuple:[1,2]", "none": None,
+        "experiment_number": 1, "lr": 0.1, "flag": False, "name": "run 0.1", "model": "m1", "size": "[1,2]", "none": None,
         "training": True, "testing": None, "rr_lineage": rows[0]["rr_lineage"], "rr_records": 2,
     }  # fmt: skip
     when = rows[0].pop("when")
@@ -365,17 +415,60 @@ def test_levels_of_odd_data():
             "9223372036854775808",
             None,
             "text",
-            "bytes:62",
+            "Yg==",
             "0.5",
             "true",
-            "tuple:[1]",
+            "[1]",
             "NaN",
             None,
         ]
-        assert [row["rr_records'"] for row in table][:3] == [0, 1, 2]
+        assert [row["rr_records_"] for row in table][:3] == [0, 1, 2]
         assert table[0]["big"] == 2**63
         assert table[0][""] == 0
         assert [row["rr_records"] for row in table] == [1] * 10
+
+
+def with_renamed_keys(collection=None, **own):
+    """A frame with a level's keys that have names of ours, and records with these keys; with the warning that says so."""
+    keeper = (
+        RecordKeeper(rr_attempt="a", rr_lineage="b")
+        if collection is None
+        else collection.new_experiment(rr_attempt="a")
+    )
+    keeper.add_record(own)
+    with pytest.warns(RecorderWarning, match="so it is the column"):
+        return keeper.to_polars()
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_renamed_keys_are_inherited(kind, tmp_path):
+    def columns(*collection, **own):
+        frame = with_renamed_keys(*collection, **own)
+        made = frame.to_pandas() if kind.startswith("pandas") else frame if kind.startswith("polars") else frame.lazy()
+        slim = made.rr.drop_inherited()
+        names = list(slim.columns if kind.startswith("pandas") else slim.collect_schema().names())
+        assert names == ["rr_attempt", "rr_lineage", *made.rr.own]
+        return [name for name in made.rr.inherited if name.startswith("rr_")], made.rr.own
+
+    both = ["rr_attempt_", "rr_lineage_"]
+    assert columns(x=1) == (both, ["x"])
+    assert columns(rr_attempt=1, x=1) == (both, ["x"]), "shared by levels and records"
+    assert columns(rr_attempt_=1) == (["rr_attempt__", "rr_lineage_"], ["rr_attempt_"])
+    assert columns(rr_attempt__=1) == (both, ["rr_attempt__"])
+    collection = ExperimentCollection(tmp_path / "study")
+    assert columns(collection, x=1) == (["rr_attempt_"], ["x"])
+    assert columns(collection, experiment_number=7) == (["rr_attempt_"], ["experiment_number_"]), (
+        "no level has this one"
+    )
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_the_table_of_levels_names_columns_as_frames_do(kind):
+    level = {"rr_attempt": "a", "rr_lineage": "b", "rr_records": 1, "rr_records_": 2}
+    table = KINDS[kind](numbered([([{"experiment_number": 1}, level], {})])).rr.levels()
+    assert list(table.columns) == [
+        "experiment_number", "rr_attempt_", "rr_lineage_", "rr_records__", "rr_records_", "rr_lineage", "rr_records"
+    ]  # fmt: skip
 
 
 # ---- after a resume ----------------------------------------------------------------------------------------------
@@ -408,6 +501,71 @@ def test_the_latest_of_each_step(study):
             frame.rr.latest("stpe")
         with pytest.raises(ValueError, match="latest needs the column"):
             frame.rr.latest()
+
+
+def repeated(**columns):
+    """Rows of one lineage and attempt, with these columns, numbered."""
+    rows = [flat_row([{"experiment_number": 1}], "a" * 12, {"experiment_number": 1}, {"n": 0})]
+    (length,) = {len(column) for column in columns.values()}
+    frame = polars_frame(rows * length).with_columns(n=pl.int_range(length))
+    return frame.with_columns(**{name: pl.Series(values, strict=False) for name, values in columns.items()})
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_rows_without_a_step_stay_and_nan_is_none(kind):
+    steps = [0.0, math.nan, math.nan, None, None, 1.0, 1.0, -0.0]
+    frame = KINDS[kind](repeated(s=steps, t=[1] * 8))
+    assert ns(frame.rr.latest("s")) == ns(frame.rr.latest("t", "s")) == [1, 2, 3, 4, 6, 7]
+
+
+@pytest.mark.parametrize("dtype", ["object", "Float64", pd.ArrowDtype(pa.float64())], ids=str)
+def test_a_step_of_nan_in_the_other_types_of_pandas(dtype):
+    steps = pl.Series([0.0, None, math.nan, math.nan, 1.0, 1.0])
+    frame = KINDS["pandas"](repeated(n=range(6)))
+    if dtype == "object":
+        frame["s"] = pd.Series(steps.to_list(), dtype=dtype)
+    else:
+        frame["s"] = pd.Series(pd.ArrowDtype(pa.float64()).__from_arrow__(steps.to_arrow())).astype(dtype)
+    assert ns(frame.rr.latest("s")) == [0, 1, 2, 3, 5]
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_a_step_that_is_a_list(kind):
+    steps = [[1], [1], [1, 2], [], [], None, None, [math.nan], [math.nan]]
+    frame = KINDS[kind](repeated(lst=steps))
+    assert ns(frame.rr.latest("lst")) == [1, 2, 4, 5, 6, 8]
+    if kind == "pandas":
+        frame["lst"] = pd.Series(steps, dtype=pd.ArrowDtype(pa.list_(pa.float64())))
+        assert ns(frame.rr.latest("lst")) == [1, 2, 4, 5, 6, 8]
+        frame["lst"] = pd.Series([{"a": [1]}, {"a": [1]}, None], dtype="object").reindex(range(9))
+        assert ns(frame.rr.latest("lst")) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_a_step_named_twice_or_a_column_of_ours_as_step(kind):
+    frame = KINDS[kind](repeated(t=[1, 1, 2]))
+    assert ns(frame.rr.latest("t", "t")) == [1, 2]
+    assert ns(frame.rr.latest("rr_lineage")) == ns(frame.rr.latest("rr_attempt", "rr_lineage")) == [2]
+    assert ns(frame.rr.latest("rr_attempt", "t")) == [1, 2]
+
+
+def test_a_wrong_step_beside_columns_that_are_no_texts(study):
+    frame = study[1].to_pandas()
+    frame[0] = 1
+    with pytest.raises(KeyError, match=r"no column 'typo'") as caught:
+        frame.rr.latest("typo")
+    assert isinstance(caught.value, RecorderError)
+    with pytest.raises(KeyError, match=r"no column 'los'\. Hint: there is 'loss'"):
+        frame.rr.latest("los")
+    assert len(frame.rr.latest(0)) == len(set(frame["rr_lineage"]))
+
+
+@pytest.mark.parametrize("kind", WITH_ACCESSOR)
+def test_the_latest_of_equal_siblings_is_of_both_together(kind):
+    """As the docs warn: a lineage is no identity."""
+    frame = KINDS[kind](repeated(step=[0, 0], seed=[1, 2]))
+    assert ns(frame.rr.latest("step")) == [1]
+    assert ns(frame.rr.latest("step", "seed")) == [0, 1]
 
 
 def test_nothing_is_kept_on_the_frame(study):

@@ -300,3 +300,24 @@ def test_level_data_comes_back(data):
     keeper.add_record()
     for back in (keeper.data, keeper.merged, keeper.records[0]):
         assert shape(dict(back)) == shape(data)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=5))),
+        dt.datetime(9999, 12, 31, 23, tzinfo=dt.timezone(-dt.timedelta(hours=5))),
+    ],
+    ids=["first", "last"],
+)
+def test_a_moment_beyond_the_years_of_utc_says_so(moment):
+    keeper = RecordKeeper(level=moment)  # level data keeps the offset, and a record has the moment in UTC
+    for value in (moment, [moment], {"deep": (moment,)}):
+        with pytest.raises(
+            ValueError, match=r"'t' holds a time that is before the year 1 or after 9999 in UTC.*isoformat"
+        ):
+            keeper.add_record(t=value)
+    keeper.add_record(t=moment.isoformat())
+    for made in (keeper.to_polars(), keeper.to_pandas()):
+        assert made["level"].to_list() == made["t"].to_list() == [moment.isoformat()]
+        assert made.rr.levels()["level"].to_list() == [moment.isoformat()]

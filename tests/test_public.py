@@ -112,12 +112,18 @@ def test_the_store_knows_no_keeper(name):
 LIBRARY = {"accessors/pandas.py": {"pandas", "numpy"}, "accessors/polars.py": {"polars"}}
 
 
+LENT = {
+    "accessors/lineages.py": {"collection"},
+    "accessors/outline.py": {"frames.widening", "store.text"},
+    "accessors/pandas.py": {"frames.pandas"},
+}
+"""A branch's keeper, and what gives the table of levels the types of a flat frame."""
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("accessors/")])
 def test_the_accessors_read_frames_and_know_no_store(name):
     """They get what they know from the frame: nothing of ours that reads or writes files, but the branch of a keeper."""
-    allowed = {"branches", "errors", "levels", "lineage"} | (
-        {"collection"} if name == "accessors/lineages.py" else set()
-    )
+    allowed = {"branches", "columns", "errors", "levels", "lineage", "values"} | LENT.get(name, set())
     assert {module for module in ours(FILES[name]) if not module.startswith("accessors")} <= allowed
     top = {module.split(".")[0] for module in imports_at_top(FILES[name])}
     assert top & HEAVY <= LIBRARY.get(name, set())
@@ -140,7 +146,7 @@ def test_nothing_of_ours_knows_the_accessors_but_the_public_names():
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("frames/")])
 def test_frames_are_made_of_what_was_read_and_know_no_keeper(name):
-    allowed = {"errors", "values", "lineage", "levels", "branches", "reading"}
+    allowed = {"branches", "columns", "errors", "levels", "lineage", "reading", "values"}
     assert {module for module in ours(FILES[name]) if not module.startswith(("store", "frames"))} <= allowed
     assert name != "frames/methods.py" or not ours(FILES[name]) - {f"frames.{way}" for way in WAYS}
 

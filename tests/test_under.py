@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,35 @@ def test_nan_and_special_values(collection):
     assert ns(collection.under(v=0)) == {2}
     assert ns(collection.under(v=float("nan"))) == {0}
     assert ns(collection.under(v=math.inf)) == {1}
+
+
+def test_what_stands_for_none_means_that_no_level_sets_it(collection):
+    with collection.new_experiment() as experiment:
+        for number, level in enumerate([{"v": None}, {"v": 1}, {"w": 1}]):
+            experiment.sub_record_keeper(level).add_record(n=number)
+    for missing in (None, pd.NA, pd.NaT, np.datetime64("NaT"), [pd.NA], pd.Series([pd.NaT])):
+        assert ns(collection.under(v=missing)) == {2}
+        assert ns(collection.under(never=missing)) == {0, 1, 2}
+        assert collection.keeper(collection.keepers(w=1)[0], v=missing)["w"] == 1
+    assert ns(collection.under(v=lambda value: value is None)) == {0}
+
+
+def test_a_signaling_nan_is_compared_with_nothing_that_raises(collection):
+    with collection.new_experiment() as experiment:
+        for number, value in enumerate([Decimal("sNaN"), Decimal("NaN"), 1.5]):
+            experiment.sub_record_keeper(v=value).add_record(n=number)
+    assert ns(collection.under(v=1.5)) == {2}
+    assert ns(collection.under(v=Decimal("sNaN"))) == {0}
+    assert ns(collection.under(v=[Decimal("NaN"), 3])) == {1}
+
+
+@pytest.mark.parametrize("wanted", [int, [str, 1]], ids=stable)
+def test_a_class_is_no_value_and_says_how_to_pick_by_type(study, wanted):
+    for under in (study.under, study.keepers, study.keeper, study.to_polars().rr.under, study.scan().rr.under):
+        with pytest.raises(
+            ValueError, match=r"under\(model=\.\.\.\) was given the class .*Hint: model=lambda value: isinst"
+        ):
+            under(model=wanted)
 
 
 def test_an_unknown_key_names_the_nearest(study):

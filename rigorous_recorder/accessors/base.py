@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..branches import ATTEMPT_KEY
+from ..columns import LINEAGE_KEY, columns_of
 from ..errors import InvalidCallError, UnknownKeyError, nearest
 from ..levels import AUTOMATIC
-from .lineages import LINEAGE_KEY, Under, need
-from .outline import Column, Tree, level_keys, table, tree
+from .lineages import Under, check_text, need
+from .outline import Tree, level_keys, table, tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import polars as pl
 
     from ..keeper import RecordKeeper
 
@@ -60,9 +63,10 @@ class Accessor(ABC, Generic[Frame, Table]):
         return self._under(Under(branch, keys, self._names(), self.FILTERING))
 
     def levels(self) -> Table:
-        """The distinct lineages, a row each: their keys as typed columns, `rr_lineage`, and `rr_records`, their number.
+        """The distinct lineages, a row each: their keys as columns, `rr_lineage`, and `rr_records`, their number.
 
-        Where several levels have a key, the nearest counts. A LazyFrame reads its lineages for this.
+        Where several levels have a key, the nearest counts. The columns have the types that inherited keys have in a flat
+        frame of these rows, text as categories. A LazyFrame reads its lineages for this.
 
         Raises:
             KeyError: The frame has no `rr_lineage`.
@@ -86,8 +90,9 @@ class Accessor(ABC, Generic[Frame, Table]):
     @property
     def inherited(self) -> list[str]:
         """The columns whose keys some level has, and the automatic ones. Those of `rr_` are neither these nor own."""
-        of_levels = {*AUTOMATIC, *level_keys(self._counted())}
-        return [name for name in self._names() if name in of_levels and name not in (LINEAGE_KEY, ATTEMPT_KEY)]
+        names = self._names()
+        of_levels = {*AUTOMATIC, *columns_of(level_keys(self._counted()), names)}
+        return [name for name in names if name in of_levels]
 
     @property
     def own(self) -> list[str]:
@@ -105,7 +110,9 @@ class Accessor(ABC, Generic[Frame, Table]):
     def latest(self, *steps: str) -> Frame:
         """Of rows with equal attempt, lineage and step the last, in their order: what counts after a resume.
 
-        Rows without a step, and rows without a lineage, all stay.
+        Rows without a step (it is missing, or NaN) and rows without a lineage all stay. Siblings with equal data have equal
+        lineages: where both have a step, only the last row of the two stays. Give such siblings a key that tells them apart,
+        or name a further column here that does.
 
         Args:
             *steps: The column, or columns, that number the steps.
@@ -122,11 +129,15 @@ class Accessor(ABC, Generic[Frame, Table]):
         for step in steps:
             if step not in names:
                 raise UnknownKeyError(f"This frame has no column {step!r}.{nearest(step, names)}")
-        return self._latest(steps)
+        return self._latest([step for step in dict.fromkeys(steps) if step not in (LINEAGE_KEY, ATTEMPT_KEY)])
 
     def _counted(self) -> dict[str | None, int]:
         need(LINEAGE_KEY, self._names())
-        return self._counts()
+        counts = self._counts()
+        for text, _ in counts:
+            if text is not None:
+                check_text(text)  # what is no text may be unhashable
+        return dict(counts)
 
     @abstractmethod
     def _names(self) -> list[str]:
@@ -137,11 +148,11 @@ class Accessor(ABC, Generic[Frame, Table]):
         """The rows that are meant."""
 
     @abstractmethod
-    def _counts(self) -> dict[str | None, int]:
+    def _counts(self) -> list[tuple[str | None, int]]:
         """The number of rows of each distinct lineage, in order of first appearance."""
 
     @abstractmethod
-    def _table(self, columns: Sequence[Column]) -> Table:
+    def _table(self, columns: Sequence[pl.Series]) -> Table:
         """A frame in memory with these columns; its `rr_lineage` is of the type that it has here."""
 
     @abstractmethod
@@ -150,4 +161,7 @@ class Accessor(ABC, Generic[Frame, Table]):
 
     @abstractmethod
     def _latest(self, steps: Sequence[str]) -> Frame:
-        """The last rows of each attempt, lineage and step, and the rows that have no step."""
+        """The last rows of each attempt, lineage and step, and the rows that have no step.
+
+        Each step is named once, and none of them is the attempt or the lineage.
+        """

@@ -76,9 +76,15 @@ def _under_by_narwhals(frame: Frame, branch: RecordKeeper | str | None, keys: di
         wrapped: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(cast("Any", frame))
     except TypeError as error:
         raise no_frame(frame) from error
-    from .lineages import Under
+    from ..columns import LINEAGE_KEY
+    from .lineages import Under, check_text
 
-    names = wrapped.collect_schema().names()
+    schema = wrapped.collect_schema()
+    names = schema.names()
+    if isinstance(schema.get(LINEAGE_KEY), nw.dtypes.NestedType):  # whose distinct values not every library can tell
+        found = wrapped.lazy().select(LINEAGE_KEY).drop_nulls().head(1).collect()[LINEAGE_KEY].to_list()
+        for value in found:
+            check_text(value)
     for column in (asked := Under(branch, keys, names, "filter")):
         values = _distinct(wrapped, column)
         meant = [value for value, is_meant in zip(values, asked.decide(column, values), strict=True) if is_meant]

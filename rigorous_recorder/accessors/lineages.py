@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ..branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Demand, demand, is_under, same, wants_none, without_notes
+from ..columns import LINEAGE_KEY
 from ..errors import FormatError, InvalidCallError, UnknownKeyError, nearest
 from ..levels import AUTOMATIC
 from ..lineage import parse_lineages
+from ..values import short
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from ..keeper import RecordKeeper
-
-LINEAGE_KEY: Final = "rr_lineage"
-"""The column with each record's lineage."""
 
 
 def need(column: str, names: Collection[str]) -> None:
@@ -38,16 +37,34 @@ def need(column: str, names: Collection[str]) -> None:
         )
 
 
+def check_text(value: Any) -> None:
+    """See to it that a value of the column of lineages is text.
+
+    Raises:
+        FormatError: It is not.
+    """
+    if not isinstance(value, str):
+        raise FormatError(
+            f"`{LINEAGE_KEY}` holds what is no lineage: {short(value)} is no text. Hint: the column must stay as "
+            "to_pandas() or to_polars() made it."
+        )
+
+
 def parsed(texts: Iterable[str]) -> list[list[dict[str, Any]]]:
     """The levels of each lineage.
 
     Raises:
-        FormatError: One is no lineage.
+        FormatError: One is no lineage, or no text.
     """
     texts = list(texts)
     try:
+        for text in texts:
+            check_text(text)
+            text.encode()  # a lone surrogate in it, or spelled out in a JSON text, is in no file, and in no column of text
         return parse_lineages(texts)
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
+        if isinstance(error, FormatError):
+            raise
         raise FormatError(
             f"`{LINEAGE_KEY}` holds what is no lineage: {error}. Hint: the column must stay as to_pandas() or "
             "to_polars() made it."
@@ -113,6 +130,10 @@ class Under:
 
     def learn(self, texts: Iterable[str | None]) -> None:
         """Take note of lineages of the frame; None stands for rows that have none."""
+        texts = list(texts)
+        for text in texts:
+            if text is not None:
+                check_text(text)  # what is no text may be unhashable
         new = [text for text in dict.fromkeys(texts) if text not in self._meant]
         if None in new:
             self._meant[None] = self._text is None and self._picks([])

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from ..branches import ATTEMPT_KEY
+from ..columns import LINEAGE_KEY, RECORDS_KEY, column_names
 from ..errors import shortened
-from ..lineage import value_text
-from .lineages import LINEAGE_KEY, parsed
+from .lineages import parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-RECORDS_KEY: Final = "rr_records"
-"""The column with the number of records of a lineage."""
+    import polars as pl
 
 MAX_LINES: Final = 200
 """Lines of a tree after which levels are no longer opened, whatever was asked for."""
@@ -24,113 +23,48 @@ MAX_WIDTH: Final = 100
 _MARKS: Final = re.compile("%(2C|2F|3D|25)")
 
 
-class Column(NamedTuple):
-    """The values of one key, and the type that holds all of them exactly.
-
-    Attributes:
-        name: Of the column.
-        kind: "bool", "int", "uint", "float", "text", "bytes", "datetime", "utc", "date", "time" or "timedelta".
-        cells: Of this kind; None is missing.
-    """
-
-    name: str
-    kind: str
-    cells: list[Any]
-
-
-_KINDS: Final = {
-    bool: "bool", str: "text", bytes: "bytes", dt.datetime: "datetime", dt.date: "date", dt.time: "time",
-    dt.timedelta: "timedelta", float: "float", int: "int",
-}  # fmt: skip
-_MICROSECOND: Final = dt.timedelta(microseconds=1)
-
-
 def level_keys(texts: Iterable[str | None]) -> list[str]:
     """All keys that some level has, in order of first appearance."""
     lineages = parsed(text for text in texts if text is not None)
     return list(dict.fromkeys(key for levels in lineages for level in levels for key in level))
 
 
-def table(counts: Mapping[str | None, int]) -> list[Column]:
+def table(counts: Mapping[str | None, int]) -> list[pl.Series]:
     """The table of the levels: a row per lineage, with the nearest value of each key, the lineage and its records.
+
+    The columns of keys are widened as those of a flat frame are.
 
     Args:
         counts: The number of records of each lineage; None stands for those that have none.
     """
+    import polars as pl
+
     of_text = iter(parsed(text for text in counts if text is not None))
     lineages = [[] if text is None else next(of_text) for text in counts]
     merged = [{key: value for level in levels for key, value in level.items()} for levels in lineages]
-    names = list(dict.fromkeys(key for row in merged for key in row))
-    taken = {LINEAGE_KEY, RECORDS_KEY, *names}
-    columns = [typed(_free(name, taken), [row.get(name) for row in merged]) for name in names]
+    names = column_names((key for row in merged for key in row), (ATTEMPT_KEY, LINEAGE_KEY, RECORDS_KEY))
     return [
-        *columns,
-        Column(LINEAGE_KEY, "text", list(counts)),
-        Column(RECORDS_KEY, "int", list(counts.values())),
+        *(_column(key, merged).alias(name) for key, name in names.items()),
+        pl.Series(LINEAGE_KEY, list(counts), dtype=pl.String),
+        pl.Series(RECORDS_KEY, list(counts.values()), dtype=pl.Int64),
     ]
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """The name of a user's key in the table: primed where the table has a column of this name itself."""
-    if name not in (LINEAGE_KEY, RECORDS_KEY):
-        return name
-    while name in taken:
-        name += "'"
-    return name
+def _column(key: str, merged: Sequence[Mapping[str, Any]]) -> pl.Series:
+    """The values of a key, in the narrowest type that holds all of them exactly; of text where there is none."""
+    import polars as pl
 
+    from ..frames.widening import Inherited
+    from ..store.text import text_form
 
-def typed(name: str, values: list[Any]) -> Column:
-    """A column of the narrowest type that holds all values exactly; of text, as in a lineage, where none does."""
-    kind = _kind([value for value in values if value is not None])
-    if kind is None:
-        return Column(name, "text", [None if value is None else _as_text(value) for value in values])
-    if kind == "float":
-        values = [None if value is None else float(value) for value in values]
-    return Column(name, kind, values)
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else value_text(value)
-
-
-def _kind(values: list[Any]) -> str | None:
-    classes = {value.__class__ for value in values}
-    if not classes:
-        return "text"
-    if classes == {int, float}:
-        return "float" if all(int(float(value)) == value for value in values if value.__class__ is int) else None
-    if len(classes) > 1:
-        return None
-    kind = _KINDS.get(classes.pop())
-    fits = _FITS.get(kind or "")
-    return fits(values) if fits is not None else kind
-
-
-def _int_kind(values: list[int]) -> str | None:
-    if min(values) >= -(2**63) and max(values) < 2**63:
-        return "int"
-    return "uint" if min(values) >= 0 and max(values) < 2**64 else None
-
-
-def _datetime_kind(values: list[dt.datetime]) -> str | None:
-    aware = {value.tzinfo is not None for value in values}
-    return None if len(aware) > 1 else "utc" if aware.pop() else "datetime"
-
-
-def _time_kind(values: list[dt.time]) -> str | None:
-    return None if any(value.tzinfo is not None for value in values) else "time"
-
-
-def _timedelta_kind(values: list[dt.timedelta]) -> str | None:
-    return "timedelta" if all(abs(value // _MICROSECOND) < 2**63 for value in values) else None
-
-
-_FITS: Final[dict[str, Callable[[list[Any]], str | None]]] = {
-    "int": _int_kind,
-    "datetime": _datetime_kind,
-    "time": _time_kind,
-    "timedelta": _timedelta_kind,
-}
+    places = [place for place, row in enumerate(merged) if key in row]
+    values = [merged[place][key] for place in places]
+    try:
+        inherited = Inherited(values, places, len(merged))
+        return inherited.column(inherited.dtype)
+    except OverflowError:  # an int beyond 64 bits, which no level of ours has, but a text may
+        texts = [None if row.get(key) is None else text_form(row[key]) for row in merged]
+        return pl.Series(texts, dtype=pl.String)
 
 
 # ---- the tree ----------------------------------------------------------------------------------------------------

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ..branches import ATTEMPT_KEY
+from ..columns import LINEAGE_KEY
 from .base import Accessor
-from .lineages import LINEAGE_KEY
+from .lineages import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import polars as pl
     from numpy.typing import NDArray
 
     from .lineages import Under
-    from .outline import Column
-
-_FULL: Final = {"bool": "bool", "int": "int64", "uint": "uint64", "float": "float64", "datetime": "datetime64[us]",
-                "utc": "datetime64[us, UTC]", "timedelta": "timedelta64[us]", "text": "category"}  # fmt: skip
-"""The dtype of each kind of column; what has none is of Python's objects."""
-_WITH_MISSING: Final = {**_FULL, "bool": "boolean", "int": "Int64", "uint": "UInt64"}
 
 
 class PandasAccessor(Accessor[pd.DataFrame, pd.DataFrame]):
@@ -46,37 +42,62 @@ class PandasAccessor(Accessor[pd.DataFrame, pd.DataFrame]):
             mask &= meant.take(codes)
         return self._frame[mask]
 
-    def _counts(self) -> dict[str | None, int]:
+    def _counts(self) -> list[tuple[str | None, int]]:
         codes, values = _codes(self._frame[LINEAGE_KEY])
         numbers = np.bincount(codes.astype(np.intp) + 1, minlength=len(values) + 1)
-        return {values[code] if code >= 0 else None: int(numbers[code + 1]) for code in pd.unique(codes).tolist()}
+        return [(values[code] if code >= 0 else None, int(numbers[code + 1])) for code in pd.unique(codes).tolist()]
 
-    def _table(self, columns: Sequence[Column]) -> pd.DataFrame:
-        made = {column.name: _series(column) for column in columns}
+    def _table(self, columns: Sequence[pl.Series]) -> pd.DataFrame:
+        from ..frames.pandas import levels_frame
+
+        made = levels_frame(columns)
         made[LINEAGE_KEY] = made[LINEAGE_KEY].astype(self._frame[LINEAGE_KEY].dtype)
-        return pd.DataFrame(made)
+        return made
 
     def _drop(self, names: list[str]) -> pd.DataFrame:
         return self._frame.drop(columns=names)
 
     def _latest(self, steps: Sequence[str]) -> pd.DataFrame:
-        superseded = self._frame.duplicated([ATTEMPT_KEY, LINEAGE_KEY, *steps], keep="last")
-        superseded &= self._frame[[LINEAGE_KEY, *steps]].notna().all(axis="columns")
-        return self._frame[~superseded.to_numpy()]
+        codes = {column: _numbered(self._frame[column]) for column in (ATTEMPT_KEY, LINEAGE_KEY, *steps)}
+        superseded = pd.DataFrame(codes).duplicated(keep="last").to_numpy()
+        for column in (LINEAGE_KEY, *steps):
+            superseded = superseded & (codes[column] >= 0)
+        return self._frame[~superseded]
 
 
 def _codes(series: pd.Series[Any]) -> tuple[NDArray[Any], list[Any]]:
     """The distinct values, and for each row the place of its value among them; -1 where it is missing."""
     if isinstance(series.dtype, pd.CategoricalDtype):
         return np.asarray(series.cat.codes), series.cat.categories.tolist()
-    codes, values = pd.factorize(series)
+    try:
+        codes, values = pd.factorize(series)
+    except (TypeError, NotImplementedError):  # lists have no hash
+        for value in series.dropna() if series.name == LINEAGE_KEY else ():
+            check_text(value)
+        raise
     return codes, values.tolist()
 
 
-def _series(column: Column) -> pd.Series[Any]:
-    dtypes = _WITH_MISSING if None in column.cells else _FULL
-    series: pd.Series[Any] = pd.Series(column.cells, dtype=cast("Any", dtypes.get(column.kind, "object")))
-    return series
+def _numbered(series: pd.Series[Any]) -> NDArray[Any]:
+    """For each row a number that is equal where the values are; -1 where there is none, or NaN."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return np.asarray(series.cat.codes)
+    try:
+        codes, _ = pd.factorize(series)
+    except (TypeError, NotImplementedError):  # lists; Arrow's
+        codes, _ = pd.factorize(series.astype("object").map(_hashable))
+    if getattr(series.dtype, "kind", "") == "f":  # Arrow's and the nullable floats may hold NaN beside what is missing
+        codes = np.where(np.isnan(series.to_numpy("f8", na_value=np.nan)), -1, codes)
+    return codes
+
+
+def _hashable(value: Any) -> Any:
+    """A value that is equal where the given one is, and can be put into a table: tuples in the place of lists."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_hashable, value))
+    return tuple((key, _hashable(item)) for key, item in value.items()) if isinstance(value, dict) else value
 
 
 def register() -> None:

@@ -12,22 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from ..branches import ATTEMPT_KEY
+from ..columns import LINEAGE_KEY
 from ..errors import HandleError
 from .base import Accessor
-from .lineages import LINEAGE_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .lineages import Under
-    from .outline import Column
 
 _FILTERING: Final = "df.filter(pl.col({}) == ...)"
-_DTYPES: Final[dict[str, Any]] = {
-    "bool": pl.Boolean, "int": pl.Int64, "uint": pl.UInt64, "float": pl.Float64, "text": pl.Categorical, "bytes": pl.Binary,
-    "datetime": pl.Datetime("us"), "utc": pl.Datetime("us", "UTC"), "date": pl.Date, "time": pl.Time,
-    "timedelta": pl.Duration("us"),
-}  # fmt: skip
 
 
 class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
@@ -44,17 +38,17 @@ class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
             frame = frame.filter(_meant(frame[column], partial(under.decide, column)))
         return frame
 
-    def _counts(self) -> dict[str | None, int]:
+    def _counts(self) -> list[tuple[str | None, int]]:
         return _counts(self._frame.lazy())
 
-    def _table(self, columns: Sequence[Column]) -> pl.DataFrame:
+    def _table(self, columns: Sequence[pl.Series]) -> pl.DataFrame:
         return _table(columns, self._frame.schema[LINEAGE_KEY])
 
     def _drop(self, names: list[str]) -> pl.DataFrame:
         return self._frame.drop(_named(names))
 
     def _latest(self, steps: Sequence[str]) -> pl.DataFrame:
-        return self._frame.filter(_is_latest(steps))
+        return self._frame.filter(_is_latest(steps, self._frame.schema))
 
 
 class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
@@ -72,17 +66,17 @@ class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
             frame = frame.filter(_elementwise(column, _Mask(decide)))
         return frame
 
-    def _counts(self) -> dict[str | None, int]:
+    def _counts(self) -> list[tuple[str | None, int]]:
         return _counts(self._frame)
 
-    def _table(self, columns: Sequence[Column]) -> pl.DataFrame:
+    def _table(self, columns: Sequence[pl.Series]) -> pl.DataFrame:
         return _table(columns, self._frame.collect_schema()[LINEAGE_KEY])
 
     def _drop(self, names: list[str]) -> pl.LazyFrame:
         return self._frame.drop(_named(names))
 
     def _latest(self, steps: Sequence[str]) -> pl.LazyFrame:
-        return self._frame.filter(_is_latest(steps))
+        return self._frame.filter(_is_latest(steps, self._frame.collect_schema()))
 
 
 class _Mask:
@@ -168,9 +162,12 @@ def _meant(series: pl.Series, decide: Callable[[list[Any]], list[bool]]) -> pl.S
     return series.is_in(meant, nulls_equal=True)
 
 
-def _is_latest(steps: Sequence[str]) -> pl.Expr:
-    stays = pl.any_horizontal(_named([LINEAGE_KEY, *steps]).is_null())
-    return stays | pl.struct(_named([ATTEMPT_KEY, LINEAGE_KEY, *steps])).is_last_distinct()
+def _is_latest(steps: Sequence[str], schema: Mapping[str, pl.DataType]) -> pl.Expr:
+    without = [_named([LINEAGE_KEY, *steps]).is_null()]
+    numbers = [step for step in steps if schema[step].is_float()]
+    if numbers:
+        without.append(_named(numbers).is_nan().fill_null(value=False))
+    return pl.any_horizontal(without) | pl.struct(_named([ATTEMPT_KEY, LINEAGE_KEY, *steps])).is_last_distinct()
 
 
 def _named(names: Sequence[str]) -> pl.selectors.Selector:
@@ -182,13 +179,13 @@ def _distinct(frame: pl.LazyFrame) -> list[str | None]:
     return frame.select(pl.col(LINEAGE_KEY).unique()).collect()[LINEAGE_KEY].to_list()
 
 
-def _counts(frame: pl.LazyFrame) -> dict[str | None, int]:
+def _counts(frame: pl.LazyFrame) -> list[tuple[str | None, int]]:
     counted = frame.group_by(LINEAGE_KEY, maintain_order=True).len("rr_records").collect()
-    return dict(zip(counted[LINEAGE_KEY].to_list(), counted["rr_records"].to_list(), strict=True))
+    return list(zip(counted[LINEAGE_KEY].to_list(), counted["rr_records"].to_list(), strict=True))
 
 
-def _table(columns: Sequence[Column], lineage: pl.DataType) -> pl.DataFrame:
-    made = {column.name: pl.Series(column.cells, dtype=_DTYPES[column.kind]) for column in columns}
+def _table(columns: Sequence[pl.Series], lineage: pl.DataType) -> pl.DataFrame:
+    made = {column.name: column.cast(pl.Categorical) if column.dtype == pl.String else column for column in columns}
     return pl.DataFrame(made).with_columns(pl.col(LINEAGE_KEY).cast(lineage))
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from rigorous_recorder.branches import ATTEMPT_KEY
+from rigorous_recorder.columns import LINEAGE_KEY
 from rigorous_recorder.errors import InvalidCallError, UnknownKeyError, nearest
-
-from .keepers import LINEAGE_KEY
 
 if TYPE_CHECKING:
     from .plan import Plan

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from rigorous_recorder.branches import ATTEMPT_DIGITS, ATTEMPT_KEY
-from rigorous_recorder.levels import AUTOMATIC
+from rigorous_recorder.columns import LINEAGE_KEY
 from rigorous_recorder.lineage import level_text, lineage_text
 
 from .widening import Inherited
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
     from rigorous_recorder.levels import LevelId
     from rigorous_recorder.reading import AttemptView
-
-LINEAGE_KEY: Final = "rr_lineage"
-OURS: Final = frozenset({*AUTOMATIC, ATTEMPT_KEY, LINEAGE_KEY})
-"""The columns that we add. A user's key of one of these names has another name in frames."""
 
 
 class Keepers:

@@ -16,7 +16,7 @@ from .materialise import materialise
 from .runs import CATEGORICAL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
 
@@ -68,6 +68,12 @@ def table_frame(table: pl.DataFrame) -> pd.DataFrame:
     """The table of runs as `runs.runs_table` gives it, with categories."""
     columns = {name: _category(table[name]) if name in CATEGORICAL else _array(table[name]) for name in table.columns}
     return pd.DataFrame(columns, index=pd.RangeIndex(table.height), copy=False)
+
+
+def levels_frame(columns: Iterable[pl.Series]) -> pd.DataFrame:
+    """Columns of level data as a frame, text as categories."""
+    made = {column.name: _category(column) if column.dtype == pl.String else _array(column) for column in columns}
+    return pd.DataFrame(made, copy=False)
 
 
 # ---- columns that are the levels' alone ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from rigorous_recorder.branches import ATTEMPT_KEY
+from rigorous_recorder.columns import LINEAGE_KEY, column_names
 from rigorous_recorder.errors import DamageWarning, InvalidCallError, RecorderError, UnknownKeyError, nearest, warn
 from rigorous_recorder.levels import AUTOMATIC
 from rigorous_recorder.store.attempt import RUNNING, STALE
@@ -21,7 +22,7 @@ from rigorous_recorder.store.names import EXACT, column_key
 from rigorous_recorder.store.snapshot import AGAIN, open_unit
 from rigorous_recorder.store.source import LogSource
 
-from .keepers import LINEAGE_KEY, OURS, Keepers, Table, inherited_keys
+from .keepers import Keepers, Table, inherited_keys
 from .part import Part
 from .widening import common_type
 
@@ -272,14 +273,9 @@ def _columns(
 
 
 def _names(keys: Iterable[str]) -> dict[str, str]:
-    """By user's key the column's name: the key, unless that is the name of a column of ours."""
-    names = dict.fromkeys(keys)
-    named: dict[str, str] = {}
-    for key in names:
-        name = key
-        while name in OURS or (name != key and (name in names or name in named.values())):
-            name += "_"
-        named[key] = name
+    """By user's key the column's name, with a warning for each that differs."""
+    named = column_names(keys)
+    for key, name in named.items():
         if name != key:
             warn(
                 f"The key {key!r} has the name of a column that frames get from the recorder, so it is the column {name!r}. "
