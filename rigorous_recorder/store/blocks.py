@@ -53,7 +53,7 @@ def encode_block(data: Any = None, columns: Mapping[str, Any] | None = None) -> 
     if given is None:
         kind, count, body = u.ROWS, *_encode_rows(data, columns)
     else:
-        kind, count, body = u.COLUMNS, *_encode_columns(height, _named([*given, *columns.items()]))
+        kind, count, body = _encode_columns(height, _named([*given, *columns.items()]))
     _check_size(count, len(body))
     return kind, count, body
 
@@ -155,7 +155,7 @@ def _named(columns: list[tuple[Any, Any]]) -> dict[str, Any]:
     return named if all(name.__class__ is str for name in named) else v.text_keys(named)
 
 
-def _encode_columns(height: int | None, columns: dict[str, Any]) -> tuple[int, bytes]:
+def _encode_columns(height: int | None, columns: dict[str, Any]) -> tuple[int, int, bytes]:
     stored: dict[str, Stored] = {}
     lengths: dict[str, int] = {}
     for name, values in columns.items():
@@ -166,9 +166,18 @@ def _encode_columns(height: int | None, columns: dict[str, Any]) -> tuple[int, b
     count = _common_length(height, lengths, columns)
     _check_size(count, sum(len(column.data) + len(column.missing) for column in stored.values()))
     try:
-        return count, _column_encoder.encode(list(stored.values())) if count else b""
+        body = _column_encoder.encode(list(stored.values())) if count else b""
     except UnicodeEncodeError as cause:
         raise v.refusal(dict.fromkeys(columns), cause) from cause
+    if count <= len(body):
+        return u.COLUMNS, count, body
+    # A block has at least a byte for each row, so that a few bytes can never claim to be billions of records. Columns
+    # that all hold one value take less: then the first is stored value by value, and rows without keys as such.
+    if not columns:
+        return u.ROWS, count, v.encode_record([{}] * count)
+    name, value = next(iter(columns.items()))
+    _, stored[name] = store_column(name, [value] * count)
+    return u.COLUMNS, count, _column_encoder.encode(list(stored.values()))
 
 
 def _common_length(height: int | None, lengths: dict[str, int], columns: Mapping[str, Any]) -> int:

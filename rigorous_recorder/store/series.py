@@ -33,7 +33,7 @@ DATE: Final = "date"
 
 _US_PER_DAY: Final = 86_400_000_000
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, what Python's dates reach
-_RANGES: Final = {
+RANGES: Final = {
     "datetime": (_FIRST_DAY * _US_PER_DAY, (_LAST_DAY + 1) * _US_PER_DAY - 1),
     "utc": (_FIRST_DAY * _US_PER_DAY, (_LAST_DAY + 1) * _US_PER_DAY - 1),
     "time": (0, _US_PER_DAY - 1),
@@ -107,7 +107,7 @@ def unstore(column: Stored, count: int) -> list[Any]:
     """
     try:
         return _unstored(column, count)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, OverflowError) as error:  # a time beyond what Python's can be is an OverflowError
         raise ValueError(f"the column {column.name!r} cannot be decoded: {error}") from error
 
 
@@ -326,7 +326,7 @@ def _seconds(unit: str) -> float:
 
 def _numbers(name: str, code: str, numbers: Any, missing: Any) -> Stored:
     """int64 numbers of a time code, checked to be what Python's times can hold."""
-    low, high = _RANGES.get(code, (None, None))
+    low, high = RANGES.get(code, (None, None))
     if low is not None and len(numbers) and not (low <= numbers.min() and numbers.max() <= high):
         raise _out_of_range(name)
     return Stored(name, code, _raw(numbers), _mask(missing))

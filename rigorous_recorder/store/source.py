@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rigorous_recorder import values as v
+from rigorous_recorder.errors import FormatError
 
 from . import unit as u
 from .blocks import block_records
@@ -288,13 +289,18 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .packread import read_rows
+        from .packread import BROKEN, damaged, read_rows
         from .rows import frame_records
 
         stop = self.rows if stop is None else min(stop, self.rows)
-        if self._frame is not None:
-            return frame_records(self._frame, start, stop)
-        return frame_records(read_rows(self.path, start, stop))
+        try:
+            if self._frame is not None:
+                return frame_records(self._frame, start, stop)
+            return frame_records(read_rows(self.path, start, stop))
+        except FormatError:
+            raise
+        except BROKEN as error:
+            raise damaged(self.path, error) from error
 
     def loaded(self) -> PackSource:
         """The same unit with its frame in memory, which a reading of few rows does not need, and which goes with this."""
