@@ -33,7 +33,7 @@ KEEP: Final = 1 << 20
 CHUNK: Final = 8192
 """Rows that an iteration reads at a time, or fewer of many columns: so many that they have about `CELLS` values."""
 CELLS: Final = 1 << 21
-FEWEST: Final = 64
+FEWEST: Final = 8
 """Rows that an iteration reads at a time of however many columns."""
 SHOWN: Final = 5
 """Values that an error shows."""

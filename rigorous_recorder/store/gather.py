@@ -11,7 +11,7 @@ from rigorous_recorder import values as v
 
 from . import unit as u
 from .blocks import block_columns, block_rows
-from .kinds import kind_of
+from .kinds import LIST, OTHER, kind_of
 from .memory import unhurried
 from .notes import UNDECODABLE, type_notes, undecodable, undecodable_block
 from .pieces import Piece, split
@@ -283,7 +283,7 @@ def _column_pieces(column: Stored, row: int, count: int) -> list[Piece]:
     if column.code == VALUE:
         value = v.decode_exact(column.data)
         kind = kind_of(value)
-        return [Piece(kind, row, count, value if kind in ("bool", "int", "float", TEXT, NULL) else [value] * count)]
+        return [Piece(kind, row, count, [value] * count if kind in (LIST, OTHER) else value)]
     if column.code not in NUMBERS and column.code != DATE and column.code not in MICROSECONDS:
         return split(unstore(column, count), row, None)
     code = column.code if column.code in NUMBERS else "q"

@@ -334,8 +334,11 @@ class _Examination:
             loaded = source.loaded()
             step = max(1, min(ROWS, CELLS // max(1, loaded.width)))
             levels = loaded.levels()
-            counted.update(levels.tolist() if hasattr(levels, "tolist") else levels)
-            for start in range(0, loaded.rows, step):
+            for start in range(0, loaded.rows, CELLS):
+                part = levels[start : start + CELLS]
+                counted.update(part.tolist() if hasattr(part, "tolist") else part)
+            decoded = isinstance(loaded, LogSource) and loaded.is_decoded  # which took every record apart
+            for start in () if decoded else range(0, loaded.rows, step):
                 loaded.records(start, min(start + step, loaded.rows))
         except FormatError as error:
             self._note(path, Finding(LOST, 0, files.size(path), str(error), source.rows))
