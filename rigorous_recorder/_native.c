@@ -686,8 +686,13 @@ walk(PyObject *module, PyObject *args)
                 if (position <= stop) {
                     if (append_new(events, Py_BuildValue("By#K", mark, (const char *)data + start, position - start, rows)))
                         goto done;
-                    if ((mark == ROWS || mark == COLUMNS) && position - start >= 8)
-                        rows += little(data + start + 4);
+                    if (mark == ROWS || mark == COLUMNS) {
+                        /* no block has more rows than bytes: one that says so has none */
+                        if (position - start >= 8 && (Py_ssize_t)little(data + start + 4) <= position - start - 8)
+                            rows += little(data + start + 4);
+                        else if (append_new(wrong, Py_BuildValue("nn", start, position)))
+                            goto done;
+                    }
                 }
                 continue;
             }

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .frames.plan import Plan
     from .reading import AttemptView
     from .record import Record, Records
+    from .verification import Verification
 
 _GONE: Final = {
     **RENAMED,
@@ -381,6 +382,23 @@ class ExperimentCollection(CollectionView):
         """
         for experiment in self.open_experiments:
             experiment.sync()
+
+    def verify(self) -> Verification:
+        """Look at every file and every byte of the collection, and say what is not as it should be. Changes nothing.
+
+        Experiments may be running meanwhile: what their writers have not synced yet is a remark. `docs/format.md` says what
+        makes a collection sound.
+
+        Returns:
+            A report, to print or to ask: `ok`, `records`, `findings`.
+
+        Raises:
+            StoreError: The folder cannot be listed.
+        """
+        from .verification import Verification
+
+        with storing("the collection cannot be verified", self._path):
+            return Verification(self._path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The same collection in another process."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .lineage import canonical
-from .values import SCALARS, copied, decode_exact, encode_exact, encode_record
+from .values import SCALARS, copied, decode_exact, encode_exact, encode_record, storable
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
@@ -208,14 +208,26 @@ def unpack_level(payload: bytes, writer: str) -> LevelEntry:
         local, maker, number, parent, data, stamps = decode_exact(payload)
         level = (writer if maker is None else str(maker), int(number))
         return LevelEntry(
-            int(local),
+            _local(local),
             level,
-            None if parent is None else int(parent),
-            {str(key): value for key, value in data.items()},
-            {str(key): Stamp(*stamp) for key, stamp in (stamps or {}).items()},
+            None if parent is None else _local(parent),
+            {str(key): storable(value) for key, value in data.items()},
+            {str(key): _stamp(*stamp) for key, stamp in (stamps or {}).items()},
         )
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not a level entry: {error}") from error
+
+
+def _local(number: Any) -> int:
+    """A local level number as it was read: records name theirs in 32 bits."""
+    if not 0 <= int(number) < 2**32:
+        raise ValueError(f"{number!r} cannot be a local level number")
+    return int(number)
+
+
+def _stamp(version: Any, time: Any, writer: Any, sequence: Any) -> Stamp:
+    """A stamp as it was read, of fields that can be compared."""
+    return Stamp(int(version), float(time), str(writer), int(sequence))
 
 
 def pack_edit(local: int, stamp: Stamp, values: Mapping[str, Any], deleted: Iterable[str]) -> bytes:
@@ -242,7 +254,10 @@ def unpack_edit(payload: bytes, writer: str) -> EditEntry:
         local, version, time, sequence, values, deleted = decode_exact(payload)
         stamp = Stamp(int(version), float(time), writer, int(sequence))
         return EditEntry(
-            int(local), stamp, {str(key): value for key, value in values.items()}, [str(key) for key in deleted]
+            _local(local),
+            stamp,
+            {str(key): storable(value) for key, value in values.items()},
+            [str(key) for key in deleted],
         )
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not an edit entry: {error}") from error

@@ -12,9 +12,9 @@ from .levels import AUTOMATIC, ROOT, LevelEntry, LevelId, Levels, unpack_edit, u
 from .lineage import level_text, lineage_text
 from .record import Record, Records, merge_columns, merge_records
 from .store import attempt as attempts
-from .store import layout, machine
+from .store import layout
 from .store import unit as u
-from .store.snapshot import AttemptPlace, UnitPlace, list_attempts, list_claims, list_units, open_unit
+from .store.snapshot import AttemptPlace, UnitPlace, gaps, list_attempts, list_claims, list_units, open_unit
 from .store.source import LogSource
 from .values import copied, short
 
@@ -33,7 +33,7 @@ KEEP: Final = 1 << 20
 CHUNK: Final = 8192
 """Rows that an iteration reads at a time, or fewer of many columns: so many that they have about `CELLS` values."""
 CELLS: Final = 1 << 21
-FEWEST: Final = 64
+FEWEST: Final = 8
 """Rows that an iteration reads at a time of however many columns."""
 SHOWN: Final = 5
 """Values that an error shows."""
@@ -403,9 +403,11 @@ def _read_units(view: View, attempt: AttemptView, places: Iterable[UnitPlace]) -
             source = open_unit(place)
         except (RecorderError, OSError) as error:
             if isinstance(error, OSError) and not isinstance(error, RecorderError):
-                view.damage.append(f"{place.path} cannot be read: {error.strerror or error}.")
+                sentence = f"{place.path} cannot be read: {error.strerror or error}."
             else:
-                view.damage.append(str(error))
+                sentence = str(error)
+            rows = place.name.rows
+            view.damage.append(sentence if rows is None else f"{sentence} Its {rows:,} records are not read.")
             continue
         if source is None:
             view.damage.append(f"{place.path} was listed and is gone.")
@@ -421,33 +423,22 @@ def _read_units(view: View, attempt: AttemptView, places: Iterable[UnitPlace]) -
 def _note_damage(view: View, place: UnitPlace, source: UnitSource) -> None:
     for finding in source.findings:
         view.damage.append(f"{place.path}: {_sentence(finding)}.")
-    header = source.header
-    if source.unverified and not machine.same_boot(header.boot, header.host) and not _alive(header, place):
+    if attempts.may_be_torn(place, source):
         view.damage.append(
             f"{place.path}: {source.unverified} entries were added after the last checksum, by a process of another boot or "
             "host that is gone. They are read, but if that machine went down before they were on disk, they may be wrong."
         )
 
 
-def _alive(header: u.Header, place: UnitPlace) -> bool:
-    alive = machine.lives(attempts.machine_of(header))
-    if alive is None:
-        return time.time() - attempts.heartbeat(place, header) < attempts.SILENCE
-    return alive
-
-
 def _sentence(finding: Finding) -> str:
-    return f"bytes {finding.start} to {finding.stop} are {finding.kind}: {finding.sentence}"
+    count = "" if finding.records is None else f" ({finding.records:,} record{'s' if finding.records != 1 else ''})"
+    return f"bytes {finding.start} to {finding.stop} are {finding.kind}: {finding.sentence}{count}"
 
 
 def _note_gaps(view: View, places: list[UnitPlace]) -> None:
-    numbers: dict[str, list[int]] = {}
-    for place in places:
-        numbers.setdefault(f"{place.folder}/{place.name.writer}", []).append(place.name.n)
-    for writer, present in numbers.items():
-        missing = sorted(set(range(1, max(present) + 1)) - set(present))
-        if missing:
-            view.damage.append(f"{writer}: the units {missing} are lost.")
+    for writer, missing in gaps(places).items():
+        shown = missing if len(missing) <= SHOWN else f"[{', '.join(map(str, missing[:SHOWN]))}, …]"
+        view.damage.append(f"{places[0].folder}/{writer}: the units {shown} are lost.")
 
 
 def _put_together(view: View, attempt: AttemptView, units: Iterable[tuple[UnitPlace | None, UnitSource]]) -> None:
@@ -472,9 +463,9 @@ def _put_together(view: View, attempt: AttemptView, units: Iterable[tuple[UnitPl
         for entry in defined:  # parents are looked up when the whole unit was read, in whatever order it has them
             parent = None if entry.parent is None else locals_.get(entry.parent)
             attempt.levels.define(entry.level, parent, entry.data, entry.stamps)
-        attempts.read_begin_end(
-            header, ((event.kind, event.payload) for event in source.events), attempt.begins, attempt.ends
-        )
+        events = ((event.kind, event.payload) for event in source.events)
+        for sentence in attempts.read_begin_end(header, events, attempt.begins, attempt.ends):
+            view.damage.append(f"{place.path if place is not None else 'a tree in memory'}: {sentence}.")
         keep = place is None or not isinstance(source, LogSource) or source.rows == 0 or len(source.data) <= KEEP
         attempt.units.append(UnitView(place, source if keep else None, header, source.rows, locals_))
     for locals_, edit in edits:

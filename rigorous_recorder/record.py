@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
-from .errors import UnknownIndexError, shortened
+from .errors import DamageWarning, FormatError, UnknownIndexError, shortened, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -89,6 +89,11 @@ class Part(Protocol):
         ...
 
 
+def _left_out(error: FormatError, rows: int) -> None:
+    """Say which records an iteration does not give: of a file that turns out to be damaged; the others are whole."""
+    warn(f"{error} Up to {rows:,} records of it are left out.", DamageWarning)
+
+
 class Records(Sequence[Record]):
     """All records of a collection, an experiment or a branch, in order; each is built when it is asked for.
 
@@ -145,7 +150,10 @@ class Records(Sequence[Record]):
             first, last = self._starts[number], self._starts[number + 1]
             start, stop = max(indices.start, first) - first, min(indices.stop, last) - first
             if start < stop:
-                yield from part.chunks(start, stop)
+                try:
+                    yield from part.chunks(start, stop)
+                except FormatError as error:
+                    _left_out(error, stop - start)
 
     def __reversed__(self) -> Iterator[Record]:
         """The records from the last to the first."""
@@ -156,8 +164,13 @@ class Records(Sequence[Record]):
             first, last = self._starts[number], self._starts[number + 1]
             start, stop = max(self._indices.start, first) - first, min(self._indices.stop, last) - first
             for high in range(stop, start, -BACKWARDS):
-                chunks = self._parts[number].chunks(max(start, high - BACKWARDS), high)
-                yield from reversed(list(chain.from_iterable(chunks)))
+                low = max(start, high - BACKWARDS)
+                try:
+                    records = list(chain.from_iterable(self._parts[number].chunks(low, high)))
+                except FormatError as error:
+                    _left_out(error, high - low)
+                    continue
+                yield from reversed(records)
 
     def __eq__(self, other: object) -> bool:
         """Whether the other is a Records or list of equal records in the same order."""

@@ -531,6 +531,20 @@ def frozen(value: Any) -> Any:
     return value if value.__class__ in SCALARS else decode_exact(encode_exact(value))
 
 
+def storable(value: Any) -> Any:
+    """A level's value as it was read, if it can be copied and shown like one that was stored.
+
+    Raises:
+        ValueError: No writer stores it: it is nested too deep, or of parts that cannot stand together.
+    """
+    if value.__class__ not in SCALARS:
+        try:
+            encode_exact(value)
+        except REFUSALS as error:
+            raise ValueError(f"a value that cannot have been stored: {error}") from error
+    return value
+
+
 def copied(value: Any) -> Any:
     """A copy of a level's value, for whoever asked; immutable scalars are themselves."""
     return value if value.__class__ in SCALARS else decode_exact(encode_exact(value))

@@ -112,6 +112,8 @@ def _entries(data, at, end, room, events, rows):
             events.append((mark, payload))
             if mark in (ROWS, COLUMNS):
                 local, count = struct.unpack_from("<II", payload)
+                if count > len(payload) - 8:
+                    continue
                 found = unpack(payload[8:])
                 rows += [(local, record, False) for record in (found if mark == ROWS else _columns(found, count))]
         elif payload and not (payload[0] == 0xCE and len(payload) <= 5):

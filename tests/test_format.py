@@ -24,7 +24,19 @@ from strategies import exact_records, records
 
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecordKeeper, levels, saved
 from rigorous_recorder import values as v
-from rigorous_recorder.store import attempt, background, claim, columns, current, layout, names, pack, packmeta, series
+from rigorous_recorder.store import (
+    attempt,
+    background,
+    blocks,
+    claim,
+    columns,
+    current,
+    layout,
+    names,
+    pack,
+    packmeta,
+    series,
+)
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.source import LogSource, PackSource
 
@@ -351,7 +363,12 @@ def test_magics_and_sizes():
     assert f"starts with {u.BLOCK_HEAD} bytes" in FLAT
     assert f"the bytes [{u.BLOCK_HEAD}, used)" in FLAT
     assert f"only its first {['', 'four', 'eight'][u.BLOCK_PREFIX.size // 4]} bytes" in FLAT
-    assert packmeta._MOST == 1 << 30
+    assert f"at most 2^{packmeta._MOST.bit_length() - 1} bytes when inflated" in FLAT
+    assert f"events, at most 2^{packmeta._MOST_EVENTS.bit_length() - 1}: all" in FLAT
+    assert (
+        f"at most 2^{blocks.MOST_WEIGHT.bit_length() - 1}, or {['', 'eight'][blocks.PER_BYTE // 8]} times the bytes"
+        in FLAT
+    )
     assert {name for row in table("| key | |") for name in row[0].split(", ")} == set(u.Header.__struct_fields__)
 
 

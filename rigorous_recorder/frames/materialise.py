@@ -13,7 +13,8 @@ import polars as pl
 
 from rigorous_recorder.errors import DamageWarning, RecorderError, warn
 from rigorous_recorder.store.names import EXACT, LEVEL, column_name
-from rigorous_recorder.store.packread import Wanted, read_frames
+from rigorous_recorder.store.notes import UNDECODABLE
+from rigorous_recorder.store.packread import Wanted, damaged, read_frames
 from rigorous_recorder.store.source import PackSource
 
 from .widening import widened
@@ -85,16 +86,23 @@ def materialise(plan: Plan, asked: Iterable[Asked] | None = None) -> Rows:
     read = _read([(part, None) for part in plan.parts] if asked is None else asked, own)
     columns: dict[str, list[pl.Series]] = {column.name: [] for column in own}
     present: dict[str, list[pl.Series]] = {column.name: [] for column in own if column.inherited}
-    for _, frame in read:
+    stretches = []
+    for part, frame in read:
         held = {series.name: series for series in frame.get_columns()}
-        for column in own:
-            series, exact = held.get(column_name(column.key)), held.get(EXACT + column.key)
-            columns[column.name].append(_own(series, exact, column.dtype, frame.height))
+        found = [(column, held.get(column_name(column.key)), held.get(EXACT + column.key)) for column in own]
+        try:
+            values = [_own(series, exact, column.dtype, frame.height) for column, series, exact in found]
+        except UNDECODABLE as error:  # a value that stands beside its column
+            _lacks(part, damaged(part.place.path if part.place else "in memory", error))
+            continue
+        stretches.append((part, frame[LEVEL]))
+        for (column, series, exact), series_of_column in zip(found, values, strict=True):
+            columns[column.name].append(series_of_column)
             if column.inherited:
                 present[column.name].append(_present(series, exact, frame.height))
     return Rows(
         plan,
-        [(part, frame[LEVEL]) for part, frame in read],
+        stretches,
         {column.name: _stacked(column.dtype, columns[column.name]) for column in own},
         {name: _stacked(pl.Boolean(), series) for name, series in present.items()},
     )

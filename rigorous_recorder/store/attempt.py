@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import FormatError
-from ..values import decode_exact, encode_exact
+from ..values import decode_exact, encode_exact, storable
 from . import files, machine
 from . import unit as u
 from .machine import Machine
@@ -124,8 +124,15 @@ class Course(NamedTuple):
         return keys
 
 
-def read_begin_end(header: Header, events: Iterable[tuple[int, bytes]], begins: list[Begin], ends: list[End]) -> None:
-    """Collect the begin and end entries among a unit's events, given as (kind, payload); damaged ones are left out."""
+def read_begin_end(
+    header: Header, events: Iterable[tuple[int, bytes]], begins: list[Begin], ends: list[End]
+) -> list[str]:
+    """Collect the begin and end entries among a unit's events, given as (kind, payload).
+
+    Returns:
+        A sentence for each that is damaged and was left out.
+    """
+    damaged = []
     for kind, payload in events:
         if kind not in (u.BEGIN, u.END):
             continue
@@ -133,12 +140,15 @@ def read_begin_end(header: Header, events: Iterable[tuple[int, bytes]], begins: 
             fields = decode_exact(payload)
             if kind == u.BEGIN:
                 number, failures, start, info, run = fields
-                begins.append(Begin(int(number), int(failures), float(start), dict(info), int(run), header))
+                values = {str(key): storable(value) for key, value in info.items()}
+                begins.append(Begin(int(number), int(failures), float(start), values, int(run), header))
             else:
                 state, end, error, user, run = fields
-                ends.append(End(str(state), float(end), error, bool(user), int(run), header.writer))
-        except (ValueError, TypeError):
-            continue
+                text = None if error is None else str(error)
+                ends.append(End(str(state), float(end), text, bool(user), int(run), header.writer))
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            damaged.append(f"the {u.KINDS[kind]} entry is lost: {error}")
+    return damaged
 
 
 class Signs(NamedTuple):
@@ -227,6 +237,18 @@ def heartbeat(place: UnitPlace, header: Header) -> float:
         if error.errno not in GONE:
             raise
         return header.time
+
+
+def may_be_torn(place: UnitPlace, source: UnitSource) -> bool:
+    """Whether entries that no checksum vouches for may be wrong: who wrote them is gone, and in another boot or elsewhere.
+
+    What a process of this boot stored is in the page cache whole, and who lives will still sync it.
+    """
+    header = source.header
+    if not source.unverified or machine.same_boot(header.boot, header.host):
+        return False
+    alive = machine.lives(Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start))
+    return time.time() - heartbeat(place, header) >= SILENCE if alive is None else not alive
 
 
 def read_course(attempt: AttemptPlace, *, now: float | None = None, silence: float = SILENCE) -> Course | None:

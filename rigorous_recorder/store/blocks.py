@@ -7,7 +7,7 @@ stands behind `unit.BLOCK_PREFIX`, which the journal writes, since only it knows
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,7 +16,7 @@ from rigorous_recorder import values as v
 from rigorous_recorder.errors import InvalidCallError, UnstorableTypeError, UnstorableValueError
 
 from . import unit as u
-from .series import Stored, is_scalar, known, store_column, store_scalar, unstore
+from .series import VALUE, Stored, is_scalar, known, store_column, store_scalar, unstore
 
 if TYPE_CHECKING:
     from .replay import Event
@@ -53,7 +53,7 @@ def encode_block(data: Any = None, columns: Mapping[str, Any] | None = None) -> 
     if given is None:
         kind, count, body = u.ROWS, *_encode_rows(data, columns)
     else:
-        kind, count, body = u.COLUMNS, *_encode_columns(height, _named([*given, *columns.items()]))
+        kind, count, body = _encode_columns(height, _named([*given, *columns.items()]))
     _check_size(count, len(body))
     return kind, count, body
 
@@ -66,21 +66,32 @@ def _check_size(count: int, size: int) -> None:
         )
 
 
-def block_records(event: Event) -> list[dict[str, Any]]:
-    """The records of a block, as they were added.
+def block_records(event: Event, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
+    """The records [start, stop) of a block, as they were added.
 
     Raises:
         ValueError: The payload is damaged.
     """
     if event.kind == u.ROWS:
-        return block_rows(event.payload)
+        return block_rows(event.payload)[start:stop]
     count, columns = block_columns(event.payload)
+    stop = count if stop is None else min(stop, count)
     if not columns:
-        return [{} for _ in range(count)]
+        return [{} for _ in range(start, stop)]
     names = [column.name for column in columns]
-    return [
-        dict(zip(names, row, strict=True)) for row in zip(*(unstore(column, count) for column in columns), strict=True)
-    ]
+    values = (unstore(column, count, start, stop) for column in columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def block_width(event: Event) -> int:
+    """How many values, or eights of bytes, a row of a block of columns takes; 0 for another event, or one that is damaged."""
+    if event.kind != u.COLUMNS:
+        return 0
+    try:
+        columns = block_columns(event.payload)[1]
+    except ValueError:
+        return 0
+    return sum(len(one.data) // 8 or 1 if one.code == VALUE else 1 for one in columns)
 
 
 def block_rows(payload: bytes) -> list[dict[str, Any]]:
@@ -116,6 +127,8 @@ def block_columns(payload: bytes) -> tuple[int, list[Stored]]:
         raise ValueError(f"not a block of columns: {error}") from error
     if len({column.name for column in columns}) != len(columns):
         raise ValueError("a block has two columns of one name")
+    if _weight(count, columns) > _most_weight(len(payload) - u.BLOCK_PREFIX.size):
+        raise ValueError(f"a block of {count:,} rows and {len(columns):,} columns is more than its bytes can hold")
     return count, columns
 
 
@@ -155,7 +168,7 @@ def _named(columns: list[tuple[Any, Any]]) -> dict[str, Any]:
     return named if all(name.__class__ is str for name in named) else v.text_keys(named)
 
 
-def _encode_columns(height: int | None, columns: dict[str, Any]) -> tuple[int, bytes]:
+def _encode_columns(height: int | None, columns: dict[str, Any]) -> tuple[int, int, bytes]:
     stored: dict[str, Stored] = {}
     lengths: dict[str, int] = {}
     for name, values in columns.items():
@@ -166,9 +179,41 @@ def _encode_columns(height: int | None, columns: dict[str, Any]) -> tuple[int, b
     count = _common_length(height, lengths, columns)
     _check_size(count, sum(len(column.data) + len(column.missing) for column in stored.values()))
     try:
-        return count, _column_encoder.encode(list(stored.values())) if count else b""
+        body = _column_encoder.encode(list(stored.values())) if count else b""
     except UnicodeEncodeError as cause:
         raise v.refusal(dict.fromkeys(columns), cause) from cause
+    if count > len(body) and not columns:
+        return u.ROWS, count, v.encode_record([{}] * count)
+    # what takes too few bytes for its rows, since they share values, is stored value by value, one column after the other
+    for name in [name for name, column in stored.items() if column.code == VALUE]:
+        if count <= len(body) and _weight(count, list(stored.values())) <= _most_weight(len(body)):
+            break
+        _check_size(count, len(body) + count * len(stored[name].data))
+        _, stored[name] = store_column(name, [columns[name]] * count)
+        body = _column_encoder.encode(list(stored.values()))
+    return u.COLUMNS, count, body
+
+
+MOST_WEIGHT: Final = 1 << 26
+"""What a block of columns may weigh whatever its size: so that few bytes never claim to be more than fits into memory."""
+PER_BYTE: Final = 8
+
+
+def _weight(count: int, columns: Sequence[Stored]) -> int:
+    """How much a block of columns becomes when it is read: a value for each row, or of lists and dicts an eighth of a byte."""
+    return count * sum(
+        len(one.data) // 8 or 1 if one.code == VALUE and _is_container(one.data) else 1 for one in columns
+    )
+
+
+def _is_container(data: bytes) -> bool:
+    """Whether a value in MessagePack is one that each row gets a copy of: not a number, text, byte string, None or bool."""
+    head = data[0] if data else 0xC0
+    return 0x80 <= head <= 0x9F or 0xC7 <= head <= 0xC9 or 0xD4 <= head <= 0xD8 or 0xDC <= head <= 0xDF  # noqa: PLR2004
+
+
+def _most_weight(size: int) -> int:
+    return max(MOST_WEIGHT, PER_BYTE * size)
 
 
 def _common_length(height: int | None, lengths: dict[str, int], columns: Mapping[str, Any]) -> int:

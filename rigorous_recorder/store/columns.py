@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from rigorous_recorder import values as v
+from rigorous_recorder.errors import FormatError
 
 from . import unit as u
 from .gather import Gathered
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .unit import Header
 
 _NONE: Final = v.encode_exact(None)
+MOST_TEXT: Final = 1 << 32
+"""Characters of a column: more are of a block that says of a few long values that millions of rows have them."""
 _EXACT_INTS: Final = 2**53
 """From here on not every int has a float of its own."""
 
@@ -236,13 +239,16 @@ class _Column:
 
     def _texts(self) -> pl.Series:
         """Values of no common type as text, each but the texts themselves in the companion as well."""
-        pieces = []
+        pieces, size = [], 0
         for kind, found in self.kinds.items():
             for piece in found:
                 values = piece.tolist()
                 if kind != TEXT:
                     self._keep(piece.indices(), [encode_own(value) for value in values])
                     values = [text_form(value) for value in values]
+                size += sum(map(len, values))
+                if size > MOST_TEXT:
+                    raise FormatError(f"Values of many types, as text, would take more than {MOST_TEXT:,} characters.")
                 pieces.append(Piece(TEXT, piece.start, piece.count, values, piece.places))
         return _assemble(pieces, pl.String, self.rows)
 

@@ -224,6 +224,12 @@ def size(path: str) -> int:
     return os.lstat(path).st_size
 
 
+def free_space(path: str) -> int:
+    """Bytes that this user may still write on the file system that holds a path."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
 def modified(path: str) -> float:
     """The modification time, in seconds since the epoch by the file server's clock."""
     return os.lstat(path).st_mtime

@@ -11,11 +11,11 @@ from rigorous_recorder import values as v
 
 from . import unit as u
 from .blocks import block_columns, block_rows
-from .kinds import kind_of
+from .kinds import LIST, OTHER, kind_of
 from .memory import unhurried
 from .notes import UNDECODABLE, type_notes, undecodable, undecodable_block
 from .pieces import Piece, split
-from .series import DATE, MICROSECONDS, NUMBERS, VALUE, Stored, unstore
+from .series import DATE, MICROSECONDS, NUMBERS, RANGES, VALUE, Stored, unstore
 from .template import NULL, TEXT, Field, Template, compile_template, read_field
 from .walk import Block, Loose, Stretch, Walk
 
@@ -283,7 +283,7 @@ def _column_pieces(column: Stored, row: int, count: int) -> list[Piece]:
     if column.code == VALUE:
         value = v.decode_exact(column.data)
         kind = kind_of(value)
-        return [Piece(kind, row, count, value if kind in ("bool", "int", "float", TEXT, NULL) else [value] * count)]
+        return [Piece(kind, row, count, [value] * count if kind in (LIST, OTHER) else value)]
     if column.code not in NUMBERS and column.code != DATE and column.code not in MICROSECONDS:
         return split(unstore(column, count), row, None)
     code = column.code if column.code in NUMBERS else "q"
@@ -291,8 +291,13 @@ def _column_pieces(column: Stored, row: int, count: int) -> list[Piece]:
     if len(numbers) != count or len(column.missing) not in (0, count):
         raise ValueError(f"the column {column.name!r} should hold {count} values and does not")
     kind = _KIND.get(column.code, "int") if column.code in NUMBERS else column.code
+    if column.code in RANGES and count:
+        low, high = RANGES[column.code]
+        held = numbers[~np.frombuffer(column.missing, "?")] if column.missing else numbers
+        if len(held) and not (low <= held.min() and held.max() <= high):
+            raise ValueError(f"the column {column.name!r} holds times outside the years 1 to 9999")
     wide = numbers.astype(_WIDE.get(code, "i8"))
-    if code == "Q" and int(wide.max()) < 2**63:
+    if code == "Q" and int(wide.max(initial=0)) < 2**63:
         wide = wide.astype("i8")
     if not column.missing:
         return [Piece(kind, row, count, wide)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .replay import Event
 
-UNDECODABLE: Final = (ValueError, RecursionError, msgspec.MsgspecError)
+UNDECODABLE: Final = (ValueError, RecursionError, OverflowError, msgspec.MsgspecError)
 """What decoding damaged or hostile bytes raises. Before msgspec 0.20 its errors are no ValueErrors."""
 
 _decoder: Final = msgspec.msgpack.Decoder(tuple[int, dict[str, str]])
@@ -35,6 +35,18 @@ def type_notes(events: Iterable[Event]) -> dict[int, dict[str, str]]:
     return notes
 
 
+def wrong_notes(events: Iterable[Event]) -> list[str]:
+    """A sentence for each note that cannot be read: the times that it is about stay texts."""
+    sentences = []
+    for event in events:
+        if event.kind == u.NOTE:
+            try:
+                _decoder.decode(event.payload)
+            except UNDECODABLE as error:
+                sentences.append(f"the note entry before row {event.row:,} is lost, and times are texts: {error}")
+    return sentences
+
+
 def revive(record: dict[str, Any], kinds: Mapping[str, str]) -> None:
     """Turn the texts of a record that are noted into the times that they stand for."""
     for key, kind in kinds.items():
@@ -44,12 +56,12 @@ def revive(record: dict[str, Any], kinds: Mapping[str, str]) -> None:
 
 def undecodable(start: int, stop: int, error: BaseException) -> Finding:
     """The finding for a record that cannot be decoded."""
-    return Finding(SUSPECT, start, stop, f"a record that cannot be decoded: {error}")
+    return Finding(SUSPECT, start, stop, f"a record that cannot be decoded: {error}", 1)
 
 
 def undecodable_block(event: Event, error: BaseException) -> Finding:
     """The finding for a block of records that cannot be decoded; where it stands is not known any more."""
     _, count = u.BLOCK_PREFIX.unpack_from(event.payload)
     return Finding(
-        SUSPECT, 0, 0, f"a block of {count:,} records from row {event.row:,} on that cannot be decoded: {error}"
+        SUSPECT, 0, 0, f"a block of {count:,} records from row {event.row:,} on that cannot be decoded: {error}", count
     )

@@ -31,8 +31,10 @@ _ZEROS: Final = b"0" * 8
 _TAIL: Final = struct.Struct("<I4s")
 _GUESS: Final = 1 << 16
 """Bytes to read at first from a file's end: footers are rarely longer."""
-_MOST: Final = 1 << 30
+_MOST: Final = 1 << 28
 """Bytes that a text may inflate to: no unit's events are more, and a hostile file must not fill the memory."""
+_MOST_EVENTS: Final = 1 << 21
+"""An entry of a log takes five bytes and its payload, and a unit is 8 MiB, or larger for the sake of one entry."""
 
 
 class PackMeta(msgspec.Struct, array_like=True, frozen=True):
@@ -169,6 +171,19 @@ def _find(footer: bytes) -> PackMeta | None:
         return None
     try:
         packed = base64.b64decode(match[2], validate=True)
-        return _decoder.decode(zlib.decompressobj().decompress(packed, _MOST))
-    except (binascii.Error, zlib.error, msgspec.MsgspecError, RecursionError):
+        content = zlib.decompressobj().decompress(packed, _MOST)
+        return _decoder.decode(content) if _number_of_events(content) <= _MOST_EVENTS else None
+    except (binascii.Error, zlib.error, ValueError, msgspec.MsgspecError, RecursionError):
         return None
+
+
+def _number_of_events(content: bytes) -> int:
+    """How many events a text claims, before any is decoded: each becomes an object many times its size."""
+    parts = _raw_decoder.decode(content)
+    head = bytes(memoryview(parts[1])[:5]) if len(parts) > 1 else b""
+    if head[:1] == b"\xdd":
+        return int.from_bytes(head[1:5])
+    return int.from_bytes(head[1:3]) if head[:1] == b"\xdc" else 0
+
+
+_raw_decoder: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])

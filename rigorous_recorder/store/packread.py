@@ -11,12 +11,14 @@ import polars as pl
 from rigorous_recorder.errors import FormatError
 
 from . import files, layout
+from .names import ESCAPE, EXACT, LEVEL, column_key, column_name
 from .packmeta import load_meta
+from .series import DATE, RANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-_BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError)
+BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError)
 """What polars raises over a damaged file. PanicException is a BaseException."""
 
 ABORTS: Final = tuple(int(part) for part in pl.__version__.split(".")[:2]) < (2, 1)
@@ -36,6 +38,63 @@ def verify(path: str) -> bool:
     return len(data) == name.size and zlib.crc32(data) == name.crc
 
 
+_ALLOWED: Final = frozenset({
+    pl.Null(), pl.Boolean(), pl.Int64(), pl.UInt64(), pl.Float64(), pl.String(), pl.Binary(), pl.Date(), pl.Time(),
+    pl.Datetime("us"), pl.Datetime("us", "UTC"), pl.Duration("us"),
+})  # fmt: skip
+"""The types that a key's column may have, or the items of its lists."""
+
+_LIMITS: Final = {pl.Date: RANGES[DATE], pl.Datetime: RANGES["datetime"]}
+"""What Python's times reach, as polars counts: days, and microseconds."""
+
+
+def _check_schema(path: str, schema: Mapping[str, Any]) -> None:
+    """Refuse a file whose columns are not those of a pack.
+
+    Raises:
+        FormatError: One is of another name or type.
+    """
+    for name, dtype in schema.items():
+        if name == LEVEL:
+            right = dtype == pl.UInt32
+        elif name.startswith(EXACT):
+            right = dtype == pl.Binary and column_name(name.removeprefix(EXACT)) in schema
+        else:
+            inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+            right = column_key(name) is not None and inner in _ALLOWED and (column_key(name) != "" or name == ESCAPE)
+        if not right:
+            raise FormatError(f"The pack {path} is damaged: its column {name!r} is of the type {dtype}.")
+    if LEVEL not in schema:
+        raise FormatError(f"The pack {path} is damaged: it has no column {LEVEL!r}.")
+
+
+def _check_values(path: str, frame: pl.DataFrame, rows: int | None) -> pl.DataFrame:
+    """Refuse a frame that is not what a pack holds: of another height, without levels, with times that are none.
+
+    Raises:
+        FormatError: It is not.
+    """
+    if rows is not None and frame.height != rows:
+        raise FormatError(f"The pack {path} is damaged: it has {frame.height:,} rows where {rows:,} should be.")
+    for column in frame.get_columns():
+        if column.name == LEVEL and column.null_count():
+            raise FormatError(f"The pack {path} is damaged: rows of it have no level.")
+        values = column.explode() if column.dtype == pl.List else column
+        limits = _LIMITS.get(values.dtype.base_type())
+        if limits is not None:
+            numbers = values.to_physical()
+            low, high = numbers.min(), numbers.max()
+            if low is not None and not (limits[0] <= int(low) and int(high) <= limits[1]):  # type: ignore[arg-type]
+                raise FormatError(f"The pack {path} is damaged: {column.name!r} has times outside the years 1 to 9999.")
+    return frame
+
+
+def _rows(path: str) -> int | None:
+    """How many rows the name of a pack says; None for another name."""
+    name = layout.parse_unit(path.rpartition("/")[2])
+    return None if name is None else name.rows
+
+
 def read_frame(path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The frame of the unit in the pack at a path.
 
@@ -48,6 +107,8 @@ def read_frame(path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         OSError: It cannot be read.
     """
     _check(path)
+    if columns is not None:
+        read_schema(path)
     return parsed(path, path, columns)
 
 
@@ -60,9 +121,12 @@ def read_rows(path: str, start: int, stop: int) -> pl.DataFrame:
     """
     _check(path)
     try:
-        return pl.scan_parquet(path, glob=False).slice(start, max(0, stop - start)).collect()
-    except _BROKEN as error:
-        raise _damaged(path, error) from error
+        frame = pl.scan_parquet(path, glob=False).slice(start, max(0, stop - start)).collect()
+    except BROKEN as error:
+        raise damaged(path, error) from error
+    _check_schema(path, frame.schema)
+    rows = _rows(path)
+    return _check_values(path, frame, None if rows is None else max(0, min(stop, rows) - start))
 
 
 class Wanted(NamedTuple):
@@ -116,10 +180,12 @@ def read_frames(wanted: Sequence[Wanted]) -> list[pl.DataFrame]:
             for at in range(0, len(scans), AT_ONCE)
             for frame in _collected([scan for _, scan in scans[at : at + AT_ONCE]])
         ]
-    except _BROKEN as error:
-        raise _damaged(" or ".join(one.path for one in wanted[:3]), error) from error
+    except BROKEN as error:
+        raise damaged(" or ".join(one.path for one in wanted[:3]), error) from error
     frames: list[pl.DataFrame] = []
     for (together, _), frame in zip(scans, read, strict=True):
+        expected = sum(one.rows for one in together) if all(one.where is None for one in together) else None
+        _check_values(" or ".join(one.path for one in together[:3]), frame, expected)
         if len(together) == 1:
             frames.append(frame)
             continue
@@ -169,8 +235,9 @@ def read_schema(path: str, text: bytes | None = None) -> dict[str, Any]:
     if known is None:
         try:
             known = dict(pl.read_parquet_schema(path))
-        except _BROKEN as error:
-            raise _damaged(path, error) from error
+        except BROKEN as error:
+            raise damaged(path, error) from error
+        _check_schema(path, known)
         if text is not None:
             if len(_schemas) >= _MOST_SCHEMAS:
                 _schemas.clear()
@@ -188,13 +255,19 @@ def _check(path: str) -> None:
 
 def parsed(source: str | bytes, path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The frame in a Parquet file, or in the bytes of one; the path is for what is said of damage."""
+    chosen = None if columns is None else list(columns)
     try:
         if isinstance(source, bytes):
-            return pl.read_parquet(source, columns=None if columns is None else list(columns))
-        return pl.read_parquet(source, columns=None if columns is None else list(columns), glob=False)
-    except _BROKEN as error:
-        raise _damaged(path, error) from error
+            frame = pl.read_parquet(source, columns=chosen)
+        else:
+            frame = pl.read_parquet(source, columns=chosen, glob=False)
+    except BROKEN as error:
+        raise damaged(path, error) from error
+    if chosen is None:
+        _check_schema(path, frame.schema)
+    return _check_values(path, frame, _rows(path))
 
 
-def _damaged(path: str, error: BaseException) -> FormatError:
+def damaged(path: str, error: BaseException) -> FormatError:
+    """The error for a pack of which polars, or whoever decodes its values, says that it is damaged."""
     return FormatError(f"The pack {path} is damaged: {error}.")

@@ -35,12 +35,20 @@ class Span(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something that is wrong with a file: its kind, the byte range, and a sentence."""
+    """Something that is wrong with a file.
+
+    Attributes:
+        kind: One of the words above.
+        start, stop: The byte range [start, stop).
+        sentence: What is wrong.
+        records: How many records it is about; None where that cannot be known.
+    """
 
     kind: str
     start: int
     stop: int
     sentence: str
+    records: int | None = None
 
 
 class Event(NamedTuple):
@@ -98,7 +106,7 @@ class Replay:
         self.stops.frombytes(stops)
         self.levels.frombytes(levels)
         self.events.extend(Event(*event) for event in events)
-        self.findings.extend(Finding(SUSPECT, start, stop, NO_RECORD) for start, stop in wrong)
+        self.findings.extend(no_record(start, stop) for start, stop in wrong)
         if unknown is not None:
             self.findings.append(_unknown_kind(unknown, position, span.stop))
         if position > span.stop:
@@ -127,6 +135,7 @@ class Replay:
                         event = Event(mark, bytes(data[start:position]), rows)
                         self.events.append(event)
                         rows += block_rows(event)
+                        self.findings.extend(wrong_block(event, start))
                     continue
             else:
                 self.findings.append(_unknown_kind(mark, position, stop))
@@ -134,7 +143,7 @@ class Replay:
             if position > stop:
                 break
             if position - start < 1 or (data[start] == u.SWITCH and position - start <= u.SWITCH_SIZE):
-                self.findings.append(Finding(SUSPECT, start, position, NO_RECORD))
+                self.findings.append(no_record(start, position))
                 continue
             if data[start] == u.SWITCH:
                 level = int.from_bytes(data[start + 1 : start + u.SWITCH_SIZE], "big")
@@ -149,7 +158,11 @@ class Replay:
         self._level = level
 
 
-NO_RECORD: Final = "an entry without a record"
+def no_record(start: int, stop: int) -> Finding:
+    """The finding for an entry that should hold records and holds none: nothing, a level alone, or a block that lies."""
+    if stop - start < u.BLOCK_PREFIX.size:
+        return Finding(SUSPECT, start, stop, "an entry without a record")
+    return Finding(SUSPECT, start, stop, "a block that says it has more rows than bytes; it is passed over")
 
 
 def _unknown_kind(kind: int, position: int, stop: int) -> Finding:
@@ -162,11 +175,23 @@ def _too_long(span: Span) -> Finding:
 
 
 def block_rows(event: Event) -> int:
-    """How many rows an event holds: those of a block of rows or columns, else none."""
+    """How many rows an event of a log holds: those of a block of rows or columns, else none.
+
+    No block has more rows than bytes, so one that says so lies, and has none: a few bytes could claim four billion.
+    """
     if event.kind not in (u.ROWS, u.COLUMNS) or len(event.payload) < u.BLOCK_PREFIX.size:
         return 0
     _, count = u.BLOCK_PREFIX.unpack_from(event.payload)
-    return int(count)
+    return int(count) if count <= len(event.payload) - u.BLOCK_PREFIX.size else 0
+
+
+def wrong_block(event: Event, start: int) -> list[Finding]:
+    """The finding for an event of a log whose payload starts at a byte, if it is a block that cannot be what it says."""
+    if event.kind not in (u.ROWS, u.COLUMNS):
+        return []
+    size = len(event.payload) - u.BLOCK_PREFIX.size
+    wrong = size < 0 or u.BLOCK_PREFIX.unpack_from(event.payload)[1] > size
+    return [no_record(start, start + len(event.payload))] if wrong else []
 
 
 def spans(data: bytes | memoryview, header: u.Header, findings: list[Finding]) -> Iterator[Span]:
@@ -228,10 +253,31 @@ def _block_spans(
     verified = _vouched(data, head, offset)
     claimed = max((min(offset + used, end) for used, _ in head.slots), default=start)
     if claimed > verified:
-        findings.append(Finding(SUSPECT, verified, claimed, "bytes that do not match their checksum"))
+        records = _records_in(data, verified, claimed)
+        findings.append(Finding(SUSPECT, verified, claimed, "bytes that do not match their checksum", records))
     if verified > start:
         yield Span(start, verified, verified=True, continues=False)
     if claimed <= verified < end and data[verified] != 0:
         if finished:
             findings.append(Finding(UNVERIFIED, verified, end, "entries behind the last checksum of a finished block"))
         yield Span(verified, end, verified=False, continues=verified > start)
+
+
+def _records_in(data: bytes | memoryview, position: int, stop: int) -> int | None:
+    """How many records seem to be in a range that is not trusted; None where its entries do not end with it."""
+    records = 0
+    while position < stop:
+        mark = data[position]
+        if mark <= u.SHORT_MAX or position + u.ENTRY_HEAD > stop:
+            length, head = mark, 1
+        else:
+            length, head = u.entry_length(data, position), u.ENTRY_HEAD
+        if not mark:
+            return None
+        if mark in (u.ROWS, u.COLUMNS):
+            payload = bytes(data[position + head : min(stop, position + head + length)])
+            records += block_rows(Event(mark, payload, 0))
+        else:
+            records += mark <= u.LONG
+        position += head + length
+    return records if position == stop else None

@@ -26,6 +26,19 @@ def frame_records(frame: pl.DataFrame, start: int = 0, stop: int | None = None) 
         return _frame_records(frame.slice(start, None if stop is None else max(0, stop - start)))
 
 
+def frame_width(frame: pl.DataFrame) -> int:
+    """How many values a row of a unit's frame has, a long text or byte string counting as many as it has eight bytes.
+
+    In the frame itself, rows may share such a value; the records that are made of it do not.
+    """
+    import polars as pl
+
+    columns = [column for column in frame.get_columns() if column.dtype in (pl.String, pl.Binary)]
+    lengths = (column.str.len_bytes() if column.dtype == pl.String else column.bin.size() for column in columns)
+    longest = (one.max() for one in lengths)
+    return frame.width + sum(one // 8 for one in longest if isinstance(one, int))
+
+
 def frame_columns(frame: pl.DataFrame) -> tuple[list[str], list[list[Any]]] | None:
     """The own keys of a unit's frame and their values as lists; None when not every row has just these values."""
     names = [name for name in frame.columns if name != LEVEL]

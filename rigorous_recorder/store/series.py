@@ -33,7 +33,7 @@ DATE: Final = "date"
 
 _US_PER_DAY: Final = 86_400_000_000
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, what Python's dates reach
-_RANGES: Final = {
+RANGES: Final = {
     "datetime": (_FIRST_DAY * _US_PER_DAY, (_LAST_DAY + 1) * _US_PER_DAY - 1),
     "utc": (_FIRST_DAY * _US_PER_DAY, (_LAST_DAY + 1) * _US_PER_DAY - 1),
     "time": (0, _US_PER_DAY - 1),
@@ -99,21 +99,30 @@ def store_column(name: str, values: Any) -> tuple[int, Stored]:
     return _store_list(name, values if values.__class__ is list else list(values))
 
 
-def unstore(column: Stored, count: int) -> list[Any]:
-    """The values of a column of `count` rows as Python values, without NumPy.
+def unstore(column: Stored, count: int, start: int = 0, stop: int | None = None) -> list[Any]:
+    """The values of the rows [start, stop) of a column of `count` rows as Python values, without NumPy.
 
     Raises:
         ValueError: The column is damaged.
     """
+    stop = count if stop is None else stop
     try:
-        return _unstored(column, count)
-    except msgspec.MsgspecError as error:
+        if column.code == VALUE:
+            return _shared(column, stop - start)
+        return _unstored(column, count)[start:stop]
+    except (msgspec.MsgspecError, OverflowError) as error:  # a time beyond what Python's can be is an OverflowError
         raise ValueError(f"the column {column.name!r} cannot be decoded: {error}") from error
 
 
+def _shared(column: Stored, count: int) -> list[Any]:
+    """The one value of all rows, so many times; a copy for each where it could be changed."""
+    value = v.decode_exact(column.data)
+    if value.__class__ in v.SCALARS:
+        return [value] * count
+    return [v.decode_exact(column.data) for _ in range(count)]
+
+
 def _unstored(column: Stored, count: int) -> list[Any]:
-    if column.code == VALUE:
-        return [v.decode_exact(column.data) for _ in range(count)]
     if column.code == VALUES:
         found: Any = v.decode_exact(column.data)
     elif column.code in NUMBERS:
@@ -326,7 +335,7 @@ def _seconds(unit: str) -> float:
 
 def _numbers(name: str, code: str, numbers: Any, missing: Any) -> Stored:
     """int64 numbers of a time code, checked to be what Python's times can hold."""
-    low, high = _RANGES.get(code, (None, None))
+    low, high = RANGES.get(code, (None, None))
     if low is not None and len(numbers) and not (low <= numbers.min() and numbers.max() <= high):
         raise _out_of_range(name)
     return Stored(name, code, _raw(numbers), _mask(missing))

@@ -15,6 +15,8 @@ from . import files, layout
 from .source import LogSource, PackSource
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .layout import ClaimName, UnitName
     from .source import UnitSource
 
@@ -81,6 +83,32 @@ def list_units(folder: str) -> tuple[list[UnitPlace], list[str]]:
         if not seen:
             break
     return [found[key] for key in sorted(found)], sorted(strange)
+
+
+def gaps(places: Iterable[UnitPlace]) -> dict[str, list[int]]:
+    """By writer, the numbers of its units in a folder that are missing before the highest that is there."""
+    present: dict[str, list[int]] = {}
+    for place in places:
+        present.setdefault(place.name.writer, []).append(place.name.n)
+    missing = {}
+    for writer, numbers in present.items():
+        absent = _absent(numbers)
+        if absent:
+            missing[writer] = absent
+    return missing
+
+
+def _absent(numbers: list[int]) -> list[int]:
+    """The numbers from 1 on that are missing among some, at most `SHOWN` in each gap: a name may claim to be unit 10^9."""
+    absent: list[int] = []
+    before = 0
+    for number in sorted(numbers):
+        absent.extend(range(before + 1, min(number, before + 1 + SHOWN)))
+        before = number
+    return absent
+
+
+SHOWN: Final = 1000
 
 
 def list_claims(path: str) -> list[ClaimName]:

@@ -11,9 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rigorous_recorder import values as v
+from rigorous_recorder.errors import FormatError
 
 from . import unit as u
-from .blocks import block_records
+from .blocks import block_records, block_width
 from .notes import UNDECODABLE, revive, type_notes, undecodable, undecodable_block
 from .packmeta import events_of, load_described
 from .replay import Finding, Replay, block_rows
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 LARGE: Final = 1 << 20
 """Bytes of a log from which on reading all of it by columns is worth importing NumPy and polars (0.2 s)."""
+
+
+MOST_CELLS: Final = 1 << 26
+"""Rows times columns of a pack beyond which it is not taken into memory whole to go over its records."""
 
 
 class UnitSource(Protocol):
@@ -70,7 +75,7 @@ class UnitSource(Protocol):
 
     @property
     def width(self) -> int:
-        """How many columns are in memory, from which records are made; 0 where each record is read by itself."""
+        """How many values a record is made of at once, from columns; 0 where each record is read by itself."""
 
     def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows as columns, all or some; see `columns.unit_frame`."""
@@ -148,7 +153,7 @@ class LogSource:
         """The own-key records of the rows [start, stop), as they were added."""
         records: list[dict[str, Any]] = []
         for block, first, last in self._parts(start, self.rows if stop is None else min(stop, self.rows)):
-            records += self._singles(first, last) if block is None else self._block(block)[first:last]
+            records += self._singles(first, last) if block is None else self._block(block, first, last)
         return records
 
     def loaded(self) -> LogSource:
@@ -164,9 +169,19 @@ class LogSource:
         return self
 
     @property
+    def is_decoded(self) -> bool:
+        """Whether all records were decoded into columns, so that `findings` has all that is wrong with them."""
+        return self._decoded is not None
+
+    @property
     def width(self) -> int:
-        """How many columns there are once the unit was decoded into columns."""
-        return 0 if self._decoded is None or self._decoded.wide else self._decoded.frame.width
+        """How many columns there are once the unit was decoded into columns; before, what a row of its widest block weighs."""
+        decoded = self._decoded is not None and not self._decoded.wide
+        return max(self._block_width, self._decoded.frame.width if decoded and self._decoded is not None else 0)
+
+    @cached_property
+    def _block_width(self) -> int:
+        return max(map(block_width, self.events), default=0)
 
     def columns(self, start: int, stop: int) -> tuple[list[str], list[list[Any]]] | None:
         """Own keys and values as lists, once the unit was decoded into columns."""
@@ -227,17 +242,17 @@ class LogSource:
             records.append(record)
         return records
 
-    def _block(self, event: Event) -> list[dict[str, Any]]:
+    def _block(self, event: Event, first: int, last: int) -> list[dict[str, Any]]:
         if self._last_block[0] == event.row:
-            return self._last_block[1]
+            return self._last_block[1][first:last]
         try:
-            records = block_records(event)
+            if self._wide and event.kind == u.ROWS:  # it is read some rows at a time, and decoded as a whole
+                self._last_block = event.row, block_records(event)
+                return self._last_block[1][first:last]
+            return block_records(event, first, last)
         except UNDECODABLE as error:
             self._found[-1 - event.row] = undecodable_block(event, error)
-            return [{} for _ in range(block_rows(event))]
-        if self._wide:  # it is read some rows at a time
-            self._last_block = event.row, records
-        return records
+            return [{} for _ in range(first, last)]
 
 
 class PackSource:
@@ -288,16 +303,23 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .packread import read_rows
+        from .packread import BROKEN, damaged, read_rows
         from .rows import frame_records
 
         stop = self.rows if stop is None else min(stop, self.rows)
-        if self._frame is not None:
-            return frame_records(self._frame, start, stop)
-        return frame_records(read_rows(self.path, start, stop))
+        try:
+            if self._frame is not None:
+                return frame_records(self._frame, start, stop)
+            return frame_records(read_rows(self.path, start, stop))
+        except FormatError:
+            raise
+        except BROKEN as error:
+            raise damaged(self.path, error) from error
 
     def loaded(self) -> PackSource:
         """The same unit with its frame in memory, which a reading of few rows does not need, and which goes with this."""
+        if self.rows * len(self.schema()) > MOST_CELLS:  # a few kilobytes of equal values may stand for gigabytes
+            return self
         source = copy(self)
         source.frame()
         return source
@@ -317,8 +339,12 @@ class PackSource:
 
     @property
     def width(self) -> int:
-        """How many columns are in memory."""
-        return 0 if self._frame is None else self._frame.width
+        """How many values, or eights of bytes of long ones, a row takes; 0 while nothing is in memory."""
+        if self._frame is None:
+            return 0
+        from .rows import frame_width
+
+        return frame_width(self._frame)
 
     def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows as columns, all, which stay in memory, or some; see `columns.unit_frame`.

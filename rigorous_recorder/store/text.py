@@ -16,7 +16,7 @@ def text_form(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, list, tuple, set, frozenset, Mapping)):
         try:
             return _encode(value)
-        except TypeError:  # a key that JSON has no form for
+        except (TypeError, RecursionError):  # a key that JSON has no form for; nested as deep as MessagePack can be
             return _encode(_text_keys(value))
     return str(_default(value))
 
@@ -35,9 +35,20 @@ def _default(value: Any) -> Any:
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_default).encode
 
 
-def _text_keys(value: Any) -> Any:
+DEEPEST: Final = 64
+"""Lists and dicts within each other of which the text shows no more than an ellipsis."""
+
+
+def _text_keys(value: Any, depth: int = 0) -> Any:
+    """A value whose dicts have text keys, down to `DEEPEST`."""
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)) and depth > DEEPEST:
+        return "…"
     if isinstance(value, Mapping):
-        return {key if key.__class__ is str else text_form(key): _text_keys(item) for key, item in value.items()}
+        return {
+            key if key.__class__ is str else text_form(key): _text_keys(item, depth + 1) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [_text_keys(item) for item in value]
+        return [_text_keys(item, depth + 1) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return [_text_keys(item, depth + 1) for item in _default(value)]
     return value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from . import unit as u
-from .replay import SUSPECT, UNKNOWN, UNVERIFIED, Event, Finding, Span, block_rows, spans
+from .replay import SUSPECT, UNKNOWN, UNVERIFIED, Event, Finding, Span, block_rows, no_record, spans, wrong_block
 from .template import Template, compile_template
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Walk:
                 if mark > u.SWITCH_SIZE or position + mark >= stop or data[position + 1] != u.SWITCH:
                     add(position)
                 else:
-                    self._no_record(position + 1, position + 1 + mark)
+                    self.findings.append(no_record(position + 1, position + 1 + mark))
                 position += mark + 1
                 continue
             if mark not in u.KINDS:
@@ -203,12 +203,13 @@ class Walk:
             if mark == u.LONG and (
                 position == start or (data[start] == u.SWITCH and position - start <= u.SWITCH_SIZE)
             ):
-                self._no_record(start, position)
+                self.findings.append(no_record(start, position))
             elif mark == u.LONG:
                 self._long[len(starts)] = position
                 add(start - 1)
             else:
                 first = self._event(mark, bytes(data[start:position]), first)
+                self.findings.extend(wrong_block(self.events[-1], start))
         if position > stop:
             if (
                 len(starts) > first
@@ -221,9 +222,6 @@ class Walk:
             end = True
         self._loose(first)
         return None if end else position
-
-    def _no_record(self, start: int, stop: int) -> None:
-        self.findings.append(Finding(SUSPECT, start, stop, "an entry without a record"))
 
     def _event(self, kind: int, payload: bytes, first: int) -> int:
         """Note an event; the number of loose records from which on none is counted yet."""

@@ -1,0 +1,392 @@
+"""Verify: look at every file of a collection and at every byte that a checksum stands for, and say what is not as it should be.
+
+Units are opened and walked by the readers' own functions, so what is found here is what they would meet. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ..errors import FormatError, NotACollectionError
+from ..levels import unpack_edit, unpack_level
+from . import files, layout
+from . import unit as u
+from .attempt import Begin, End, may_be_torn, read_begin_end
+from .claim import check_collection
+from .notes import wrong_notes
+from .replay import LOST, SUSPECT, UNKNOWN, UNVERIFIED, Finding, spans
+from .snapshot import GONE, gaps, list_attempts, list_claims, list_units, open_unit
+from .source import LogSource, PackSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from .snapshot import AttemptPlace, UnitPlace
+    from .source import UnitSource
+
+ROWS: Final = 8192
+"""Rows that are decoded at a time, or fewer of many columns: so many that they have about `CELLS` values."""
+CELLS: Final = 1 << 21
+OLD: Final = 3600.0
+"""Seconds after which a file in the making was left behind by a process that was killed."""
+
+
+class Found(NamedTuple):
+    """Something that verifying found.
+
+    Attributes:
+        file: The path, relative to the collection.
+        kind: "unverified": no checksum vouches for it; "suspect": what a checksum or the format says otherwise; "lost": not
+            there, or not readable; "unknown": nothing that this release knows.
+        start, stop: The byte range [start, stop) in the file; 0 and 0 where it is about no bytes of it.
+        sentence: What it is.
+        records: How many records it is about; None where that cannot be known.
+        fails: Whether the collection is not sound because of it. What does not fail is a remark.
+    """
+
+    file: str
+    kind: str
+    start: int
+    stop: int
+    sentence: str
+    records: int | None = None
+    fails: bool = True
+
+
+class Examined(NamedTuple):
+    """What verifying a collection saw.
+
+    Attributes:
+        records: How many records can be read.
+        attempts: How many attempts have a file.
+        files: How many units were read.
+        size: Their bytes.
+        found: What is not as it should be, by file.
+    """
+
+    records: int
+    attempts: int
+    files: int
+    size: int
+    found: list[Found]
+
+
+def examine(path: str, progress: Callable[[int, int], None] | None = None) -> Examined:
+    """Look at all of the collection at a path, as it is now; it may be written to meanwhile.
+
+    Args:
+        path: Of the folder.
+        progress: Is called with how many units were looked at, and how many there are.
+
+    Raises:
+        OSError: The folder cannot be listed.
+    """
+    return _Examination(path, progress or (lambda _done, _all: None)).result()
+
+
+class _Examination:
+    """One look at a collection."""
+
+    def __init__(self, path: str, progress: Callable[[int, int], None]) -> None:
+        self._path = path
+        self._progress = progress
+        self._found: list[Found] = []
+        self._unlisted: set[str] = set()
+        self._records = self._attempts = self._files = self._size = 0
+
+    def result(self) -> Examined:
+        if self._is_collection():
+            claims = [list_attempts(self._path, claim) for claim in list_claims(self._path)]
+            attempts = [place for places in claims for place in places]
+            notes = f"{self._path}/{layout.NOTES}"
+            units = [self._listed(place.folder) for place in attempts]
+            noted = self._listed(notes)
+            total, done = len(noted) + sum(map(len, units)), 0
+            self._top()
+            self._folder(notes, "", noted)
+            for place, listed in zip(attempts, units, strict=True):
+                self._progress(done, total)
+                self._attempt(place, listed)
+                done += len(listed)
+            self._progress(total, total)
+        found = sorted(self._found, key=lambda one: (not one.fails, one.file, one.start))
+        return Examined(self._records, self._attempts, self._files, self._size, found)
+
+    def _listed(self, folder: str) -> list[UnitPlace]:
+        """The units in a folder; of one that cannot be listed none, and that is said."""
+        try:
+            return list_units(folder)[0]
+        except OSError as error:
+            self._say(folder, LOST, f"cannot be listed: {error.strerror or error}")
+            self._unlisted.add(folder)
+            return []
+
+    # ---- saying ------------------------------------------------------------------------------------------------------
+
+    def _say(self, path: str, kind: str, sentence: str, *, records: int | None = None) -> None:
+        self._note(path, Finding(kind, 0, 0, sentence, records))
+
+    def _remark(self, path: str, kind: str, sentence: str) -> None:
+        self._note(path, Finding(kind, 0, 0, sentence), fails=False)
+
+    def _note(self, path: str, finding: Finding, *, fails: bool = True) -> None:
+        relative = path.removeprefix(self._path + "/") if path != self._path else "."
+        self._found.append(
+            Found(relative, finding.kind, finding.start, finding.stop, finding.sentence, finding.records, fails)
+        )
+
+    # ---- names -------------------------------------------------------------------------------------------------------
+
+    def _is_collection(self) -> bool:
+        try:
+            files.size(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            self._say(self._path, LOST, "there is nothing here")
+            return False
+        try:
+            there = check_collection(self._path)
+        except (FormatError, NotACollectionError) as error:
+            kind = UNKNOWN if isinstance(error, FormatError) else SUSPECT
+            self._say(f"{self._path}/{layout.FORMAT_FILE}", kind, str(error))
+            return False
+        if not there:
+            self._remark(
+                f"{self._path}/{layout.FORMAT_FILE}", LOST, "the file that says what this folder is is not there"
+            )
+        return True
+
+    def _top(self) -> None:
+        """The names in the collection itself and in its claims."""
+        for name in files.names(self._path):
+            path = f"{self._path}/{name}"
+            claim = layout.parse_claim(name)
+            if name == layout.FORMAT_FILE:
+                continue
+            if claim is None and name != layout.NOTES:
+                self._strange(path)
+            elif not files.is_folder(path):
+                self._not_followed(path)
+            elif claim is not None:
+                self._claim(path, list_attempts(self._path, claim))
+
+    def _claim(self, path: str, attempts: Sequence[AttemptPlace]) -> None:
+        try:
+            names = files.names(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # given back
+        for name in names:
+            if not layout.is_id(name):
+                self._strange(f"{path}/{name}")
+            elif not files.is_folder(f"{path}/{name}"):
+                self._not_followed(f"{path}/{name}")
+        if not any(place.folder in self._unlisted or list_units(place.folder)[0] for place in attempts):
+            self._remark(
+                path, UNKNOWN, "a claim in which no attempt has begun: its number is free again after a minute"
+            )
+
+    def _not_followed(self, path: str) -> None:
+        """Something that has a folder's name and is none; it may have been removed since it was listed."""
+        if files.exists(path) and not files.is_folder(path):
+            self._say(path, LOST, "no folder but a link or file: what it stands for is not read")
+
+    def _strange(self, path: str) -> None:
+        """A name that is none of ours."""
+        if path.rpartition("/")[2].startswith(".tmp-"):
+            if self._age(path) > OLD:
+                self._remark(
+                    path, UNKNOWN, "a file in the making, left by a process that was killed; nothing is lost by it"
+                )
+            return
+        self._remark(path, UNKNOWN, "a name that is none of ours; it is not read")
+
+    def _age(self, path: str) -> float:
+        try:
+            return time.time() - files.modified(path)
+        except OSError:
+            return 0.0
+
+    # ---- folders -----------------------------------------------------------------------------------------------------
+
+    def _attempt(self, place: AttemptPlace, listed: Sequence[UnitPlace]) -> None:
+        before = self._records
+        begins, ends = self._folder(place.folder, place.id, listed)
+        if not listed:
+            return
+        self._attempts += 1
+        if not begins:
+            records = self._records - before
+            what = "no file here says when and how this attempt began"
+            if records:
+                self._say(place.folder, LOST, f"{what}: its records lack that", records=records)
+            else:
+                self._remark(place.folder, LOST, f"{what}, nor has it a record")
+        highest = max((begin.run for begin in begins), default=0)
+        if begins and any(end.run > highest for end in ends):
+            self._say(place.folder, LOST, "an end of a run of which no begin is there")
+
+    def _folder(self, folder: str, attempt: str, listed: Sequence[UnitPlace]) -> tuple[list[Begin], list[End]]:
+        """The units of one folder, and the begins and ends in them."""
+        begins: list[Begin] = []
+        ends: list[End] = []
+        if not listed:
+            return begins, ends
+        for place in listed:
+            source = self._unit(place, attempt)
+            if source is not None:
+                events = ((event.kind, event.payload) for event in source.events)
+                for sentence in read_begin_end(source.header, events, begins, ends):
+                    self._say(place.path, SUSPECT, sentence)
+        if gaps(listed):
+            listed = list_units(folder)[0]  # what was sealed while the folder was listed is there now
+        for writer, missing in gaps(listed).items():
+            for n in missing:
+                self._say(f"{folder}/{layout.log_name(writer, n)}", LOST, "a unit that must have been here is not")
+        self._leftovers(folder, {place.file: place for place in listed})
+        return begins, ends
+
+    def _leftovers(self, folder: str, chosen: dict[str, UnitPlace]) -> None:
+        """The files of a folder that no reader takes: names that are none, and units that are there twice."""
+        current, _ = list_units(folder)
+        taken = {place.name[:2]: place for place in current}
+        for file in files.names(folder):
+            unit = layout.parse_unit(file)
+            if unit is None:
+                self._strange(f"{folder}/{file}")
+                continue
+            counted = taken.get(unit[:2])
+            if file in chosen or counted is None or counted.file == file:
+                continue
+            self._double(f"{folder}/{file}", counted)
+
+    def _double(self, path: str, counted: UnitPlace) -> None:
+        """A file of a unit that is read from another one."""
+        try:
+            size = files.size(path)
+            rows = PackSource(path).rows if path.endswith(".parquet") else LogSource(files.read_all(path)).rows
+        except OSError as error:
+            if error.errno in GONE:
+                return  # sealing has just removed it
+            raise
+        except (FormatError, ValueError):
+            self._remark(path, SUSPECT, f"damaged; {counted.file} has the same unit, and counts")
+            return
+        if counted.name.rows is not None and rows > counted.name.rows:
+            what = f"more records than in {counted.file}, which has the same unit and counts"
+            self._note(path, Finding(LOST, 0, size, what, rows - counted.name.rows))
+        else:
+            self._remark(path, UNKNOWN, f"{counted.file} has the same unit, and counts; compact removes this one")
+
+    # ---- units -------------------------------------------------------------------------------------------------------
+
+    def _unit(self, place: UnitPlace, attempt: str) -> UnitSource | None:
+        try:
+            source = open_unit(place)
+        except FormatError as error:
+            newer = "format version" in str(error)
+            self._unreadable(place, UNKNOWN if newer else LOST, str(error))
+            return None
+        except OSError as error:
+            self._unreadable(place, LOST, f"cannot be read: {error.strerror or error}")
+            return None
+        if source is None:
+            self._unreadable(place, LOST, "was listed and is gone")
+            return None
+        path = source.path if isinstance(source, PackSource) else place.path
+        self._files += 1
+        self._size += len(source.data) if isinstance(source, LogSource) else files.size(path)
+        header = source.header
+        if (header.writer, header.n) != place.name[:2]:
+            self._say(path, SUSPECT, f"holds unit {header.n} of the writer {header.writer}: another than its name says")
+        if header.attempt != attempt:
+            whose = f"the attempt {header.attempt}" if header.attempt else "no attempt"
+            self._say(path, SUSPECT, f"was written for {whose}, which is not the one whose folder it is in")
+        if isinstance(source, PackSource):
+            self._bytes(path, source)
+        whole = self._rows(path, source)
+        self._entries(path, source, whole)
+        for finding in source.findings:
+            self._note(path, finding)
+        if isinstance(source, LogSource) and source.unverified:
+            self._unverified(place, source)
+        return source
+
+    def _unreadable(self, place: UnitPlace, kind: str, sentence: str) -> None:
+        try:
+            size = files.size(place.path)
+        except OSError:
+            size = 0
+        self._note(place.path, Finding(kind, 0, size, sentence, place.name.rows))
+
+    def _bytes(self, path: str, source: PackSource) -> None:
+        """A pack's bytes against the checksum in its name."""
+        from .packread import verify
+
+        if not verify(path):
+            what = "a pack whose bytes do not match the checksum in its name"
+            self._note(path, Finding(SUSPECT, 0, files.size(path), what, source.rows))
+
+    def _rows(self, path: str, source: UnitSource) -> Counter[int]:
+        """Decode every record; how many there are of each level."""
+        counted: Counter[int] = Counter()
+        try:
+            loaded = source.loaded()
+            step = max(1, min(ROWS, CELLS // max(1, loaded.width)))
+            levels = loaded.levels()
+            for start in range(0, loaded.rows, CELLS):
+                part = levels[start : start + CELLS]
+                counted.update(part.tolist() if hasattr(part, "tolist") else part)
+            decoded = isinstance(loaded, LogSource) and loaded.is_decoded  # which took every record apart
+            for start in () if decoded else range(0, loaded.rows, step):
+                loaded.records(start, min(start + step, loaded.rows))
+        except FormatError as error:
+            self._note(path, Finding(LOST, 0, files.size(path), str(error), source.rows))
+            return Counter()
+        self._records += loaded.rows
+        return counted
+
+    def _entries(self, path: str, source: UnitSource, counted: Counter[int]) -> None:
+        """The entries that are no records: each must be readable, and define what others refer to."""
+        defined, parents = set(), set()
+        for event in source.events:
+            try:
+                if event.kind == u.LEVEL:
+                    entry = unpack_level(event.payload, source.header.writer)
+                    defined.add(entry.local)
+                    parents.add(entry.parent)
+                elif event.kind == u.EDIT:
+                    unpack_edit(event.payload, source.header.writer)
+            except ValueError as error:
+                self._say(path, SUSPECT, f"the {u.KINDS[event.kind]} entry before row {event.row:,} is lost: {error}")
+        for sentence in wrong_notes(source.events):
+            self._say(path, SUSPECT, sentence)
+        if orphans := sorted(parents - defined - {None}, key=str):
+            self._say(path, SUSPECT, f"no entry defines {_some('level', orphans)}, which others are below")
+        if unknown := sorted(level for level in counted if level not in defined):
+            records = sum(counted[level] for level in unknown)
+            what = f"no entry defines {_some('level', unknown)}: records of it inherit nothing from it"
+            self._say(path, SUSPECT, what, records=records)
+
+    def _unverified(self, place: UnitPlace, source: LogSource) -> None:
+        tail = [span for span in spans(source.data, source.header, []) if not span.verified]
+        start, stop = (tail[0].start, tail[-1].stop) if tail else (0, 0)
+        torn = may_be_torn(place, source)
+        what = (
+            "entries behind the last checksum, by a process of another boot or host that is gone: read, and wrong if that "
+            "machine went down before they were on disk"
+            if torn
+            else "entries behind the last checksum, of this boot or of a process that lives: whole, if not yet on disk"
+        )
+        self._note(place.path, Finding(UNVERIFIED, start, stop, what, source.unverified), fails=torn)
+
+
+def _some(word: str, numbers: Sequence[object], most: int = 5) -> str:
+    shown = ", ".join(map(str, numbers[:most]))
+    more = f" and {len(numbers) - most:,} more" if len(numbers) > most else ""
+    return f"the {word}{'s' if len(numbers) > 1 else ''} {shown}{more}"
+
+
+def affected(found: Iterable[Found]) -> int:
+    """How many records what fails is about, as far as that is known."""
+    return sum(one.records or 0 for one in found if one.fails)

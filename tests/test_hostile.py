@@ -1,0 +1,368 @@
+"""What the fuzzer found, each with the least that shows it: bombs, lies, and values that no writer stores."""
+
+import base64
+import io
+import json
+import os
+import zlib
+from pathlib import Path
+
+import children
+import msgspec
+import polars as pl
+import pytest
+import units
+
+from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderError
+from rigorous_recorder import values as v
+from rigorous_recorder.errors import FormatError, InvalidCallError
+from rigorous_recorder.levels import unpack_edit, unpack_level
+from rigorous_recorder.store import blocks, layout, packmeta
+from rigorous_recorder.store import unit as u
+from rigorous_recorder.store.blocks import encode_block
+from rigorous_recorder.store.columns import Decoded
+from rigorous_recorder.store.packmeta import PackMeta, pack_meta
+from rigorous_recorder.store.source import LogSource
+from rigorous_recorder.store.text import DEEPEST, text_form
+
+ATTEMPT = "c" * 32
+WRITER = "a" * 32
+HEAD = units.header(writer=WRITER, attempt=ATTEMPT)
+BEGIN = units.event(u.BEGIN, v.encode_exact([1, 0, 1.5, {"lr": 0.1}, 1]))
+LEVEL = units.event(u.LEVEL, v.encode_exact([1, None, 1, None, {"model": "m"}, None]))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of the one attempt of a collection at `tmp_path / "study"`."""
+    folder = tmp_path / "study" / "000001.1" / ATTEMPT
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_pack(folder, frame, *, rows=None, events=(), n=1, text=None):
+    """A pack whose checksums and name match, of any frame."""
+    rows = frame.height if rows is None else rows
+    head = msgspec.structs.replace(HEAD, n=n)
+    text = pack_meta(PackMeta(head, list(events), rows, 100, 7, 2.0)) if text is None else text
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=19, statistics=False, row_group_size=1 << 30,
+                        metadata={packmeta.KEY: text})  # fmt: skip
+    content = buffer.getbuffer()
+    packmeta.stamp(content)
+    path = folder / layout.pack_name(WRITER, n, rows, len(content), zlib.crc32(content))
+    path.write_bytes(content)
+    return path
+
+
+def good_log(folder, n=2):
+    """A log of five records beside what is hostile: they are read whatever that is."""
+    head = msgspec.structs.replace(HEAD, n=n)
+    units.write(folder, [BEGIN, LEVEL, *((1, {"i": i}) for i in range(5))], head)
+
+
+READ = """
+import resource, sys, warnings
+import numpy, pandas, polars
+from rigorous_recorder import ExperimentCollection, RecorderError
+warnings.simplefilter("ignore")
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+collection = ExperimentCollection(sys.argv[1])
+def rows():
+    for count, _ in enumerate(collection.records):
+        if count > 20_000:
+            break
+ways = [lambda: len(collection), lambda: collection.records[0], lambda: repr(collection.records), rows, collection.verify,
+        lambda: collection.experiments.to_polars(), collection.keepers]
+for way in (*ways, collection.to_polars) if "frame" in sys.argv else ways:
+    try:
+        way()
+    except RecorderError as error:
+        print(error)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+assert peak < 1000, f"{peak} MiB"
+"""
+
+
+def read_in_bounds(folder, *arguments, timeout=100):
+    """Read a collection in a process that may not take a gigabyte."""
+    done = children.run(READ, folder.parents[1], *arguments, timeout=timeout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+# ---- bombs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [u.ROWS, u.COLUMNS])
+def test_a_block_of_few_bytes_that_claims_billions_of_rows(folder, kind):
+    lie = units.event(kind, u.BLOCK_PREFIX.pack(1, 2**32 - 1) + b"\x90")
+    units.write(folder, [BEGIN, LEVEL, (1, {"i": 1}), *[lie] * 1000, (1, {"i": 2})], HEAD)
+    collection = ExperimentCollection(folder.parents[1])
+    with pytest.warns(DamageWarning, match="more rows than bytes"):
+        assert [record["i"] for record in collection.records] == [1, 2]
+    with pytest.warns(DamageWarning):
+        assert collection.to_polars()["i"].to_list() == [1, 2]
+    assert sum("more rows than bytes" in one.sentence for one in collection.verify().findings) == 1000
+
+
+def stored(name, code, data, missing=b""):
+    return [name, code, data, missing]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "value"),
+    [(400_000, 100_000, 1), (300_000, 1, [1] * 20_000), (1_000_000, 1, {"a": "x" * 900_000})],
+    ids=["many columns", "a long list", "a long dict"],
+)
+def test_a_block_that_repeats_what_it_has_once(folder, rows, columns, value):
+    body = v.encode_record([stored(f"c{n}", "value", v.encode_exact(value)) for n in range(columns)])
+    body += b"\0" * max(0, rows - len(body)) if columns > 1 else b""
+    if len(body) < rows:
+        body = v.encode_record([stored("c0", "value", v.encode_exact(value)), stored("b", "?", bytes(rows))])
+    units.write(folder, [BEGIN, LEVEL, units.event(u.COLUMNS, u.BLOCK_PREFIX.pack(1, rows) + body)], HEAD)
+    good_log(folder)
+    read_in_bounds(folder, "frame")
+
+
+def test_a_long_text_that_all_rows_of_a_block_share(folder):
+    body = v.encode_record([stored("c0", "value", v.encode_exact("x" * 2_000_000))])
+    units.write(folder, [BEGIN, LEVEL, units.event(u.COLUMNS, u.BLOCK_PREFIX.pack(1, 1_500_000) + body)], HEAD)
+    read_in_bounds(folder, "frame")
+
+
+def test_a_pack_of_a_hundred_kilobytes_with_forty_million_rows(folder):
+    frame = pl.select(pl.repeat(1, 40_000_000, dtype=pl.UInt32).alias("rr_level"), x=pl.repeat(0.0, 40_000_000))
+    path = write_pack(folder, frame)
+    assert path.stat().st_size < 200_000
+    del frame
+    assert "NOT" not in read_in_bounds(folder)
+
+
+def test_a_footer_that_inflates_to_more_than_it_may(folder):
+    size = 2 * packmeta._MOST
+    deflated = zlib.compressobj(9)
+    packed = b"".join([*(deflated.compress(bytes(1 << 20)) for _ in range(size >> 20)), deflated.flush()])
+    write_pack(folder, pl.DataFrame({"rr_level": pl.Series([1], dtype=pl.UInt32)}),
+               text=f"RRPACK1 {'0' * 8} {base64.b64encode(packed).decode()}")  # fmt: skip
+    assert len(packed) < 3_000_000
+    good_log(folder)
+    read_in_bounds(folder, "frame")
+
+
+def test_a_footer_that_claims_millions_of_events(folder):
+    text = v.encode_record([msgspec.to_builtins(HEAD), [[u.LEVEL, b"", 0]] * (packmeta._MOST_EVENTS + 1), 1, 1, 1, 1.5])
+    text = f"RRPACK1 {'0' * 8} {base64.b64encode(zlib.compress(text)).decode()}"
+    path = write_pack(folder, pl.DataFrame({"rr_level": pl.Series([1], dtype=pl.UInt32)}), text=text)
+    with pytest.raises(FormatError, match="damaged footer"):
+        packmeta.load_meta(str(path))
+
+
+def test_a_format_file_of_brackets(tmp_path):
+    (tmp_path / "study").mkdir()
+    for text in ("[" * 60_000, "1" * 60_000, '{"a":' * 10_000, "null", json.dumps({"format": "rigorous_recorder"})):
+        (tmp_path / "study" / "format").write_text(text)
+        with pytest.raises(RecorderError):
+            ExperimentCollection(tmp_path / "study")
+
+
+def test_a_unit_that_claims_to_be_the_billionth(folder):
+    """The gap before it is nearly all there is: it is said, and not listed number by number."""
+    units.write(folder, [BEGIN, LEVEL, (1, {"i": 1})], msgspec.structs.replace(HEAD, n=10**9 - 1))
+    with pytest.warns(DamageWarning, match="lost") as heard:
+        assert len(ExperimentCollection(folder.parents[1])) == 1
+    assert len(str(heard[0].message)) < 2000
+    assert not ExperimentCollection(folder.parents[1]).verify().ok
+
+
+# ---- writers keep the rules that readers check -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 30, 1000, 100_000])
+@pytest.mark.parametrize(
+    "scalars",
+    [{}, {"lr": 0.1}, {"lr": 0.1, "model": "m" * 100, "tags": {"a": ["b"] * 50}}],
+    ids=["none", "one", "three"],
+)
+def test_a_block_of_scalars_alone_is_read_as_it_was_added(tmp_path, count, scalars):
+    pandas = pytest.importorskip("pandas")
+    with ExperimentCollection(tmp_path / "study").new_experiment() as experiment:
+        experiment.add_records(pandas.DataFrame(index=range(count)), **scalars)
+    collection = ExperimentCollection(tmp_path / "study")
+    records = list(collection.records)
+    assert len(records) == count
+    assert all({key: record[key] for key in scalars} == scalars for record in (records[0], records[-1]))
+    assert collection.verify().ok
+
+
+def test_no_block_that_is_encoded_has_more_rows_than_bytes_nor_weighs_more_than_it_may(monkeypatch):
+    import pandas as pd
+
+    monkeypatch.setattr(blocks, "MOST_WEIGHT", 1 << 10)
+    for count in (1, 10, 300, 5000):
+        for scalars in (
+            {},
+            {"a": 1},
+            {f"k{n}": n for n in range(50)},
+            {"a": {"c": [1] * 99}},
+            {"a": {"b": "x" * 99}, "c": 1},
+        ):
+            kind, rows, body = encode_block(pd.DataFrame(index=range(count)), scalars)
+            assert (rows, rows <= len(body)) == (count, True)
+            data = units.build([units.event(kind, u.BLOCK_PREFIX.pack(1, rows) + body)])
+            source = LogSource(data)
+            assert source.records() == [scalars] * count
+            assert source.records(count // 2, count // 2 + 1) == [scalars]
+            assert source.findings == []
+
+
+def test_what_cannot_be_stored_value_by_value_is_refused():
+    import pandas as pd
+
+    with pytest.raises(InvalidCallError, match="several calls"):
+        encode_block(pd.DataFrame(index=range(3_000_000)), {"config": {"text": "x" * 5_000}})
+
+
+# ---- values that no writer stores ------------------------------------------------------------------------------------
+
+DEEP = b"\x91" * 200 + b"\xc0"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [float("inf"), None, 1, None, {}, None], [float("nan"), None, 1, None, {}, None], [2**32, None, 1, None, {}, None],
+        [-1, None, 1, None, {}, None], [1, None, float("inf"), None, {}, None], [1, None, 1, 2**40, {}, None],
+        [1, None, 1, None, {}, {"x": [float("inf"), 1, "a", 1]}], [1, None, 1, None, {}, {"x": [1]}],
+        [1, None, 1, None, {}, {"x": [1, {}, "a", 1]}], [1, None, 1, None, {}, 7], 7, [], None,
+    ],
+)  # fmt: skip
+def test_level_entries_of_wrong_fields(fields):
+    with pytest.raises(ValueError, match=r"not a|cannot|convert|unpack|integer"):
+        unpack_level(v.encode_record(fields), WRITER)
+
+
+def test_level_data_that_is_nested_too_deep(folder):
+    payload = b"\x96\x01\xc0\x01\xc0\x81\xa1x" + DEEP + b"\xc0"
+    with pytest.raises(ValueError, match="cannot have been stored"):
+        unpack_level(payload, WRITER)
+    with pytest.raises(ValueError, match="cannot have been stored"):
+        unpack_edit(b"\x96\x01\x01\xcb\x3f\xf8\0\0\0\0\0\0\x01\x81\xa1x" + DEEP + b"\x90", WRITER)
+    begin = b"\x95\x01\x00\xcb\x3f\xf8\0\0\0\0\0\0\x81\xa1x" + DEEP + b"\x01"
+    units.write(folder, [units.event(u.BEGIN, begin), LEVEL, (1, {"i": 1})], HEAD)
+    collection = ExperimentCollection(folder.parents[1])
+    with pytest.warns(DamageWarning, match="the begin entry is lost"):
+        assert [record["i"] for record in collection.records] == [1]
+
+
+@pytest.mark.parametrize("code", ["datetime", "utc", "time", "date"])
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 2**62])
+def test_times_beyond_what_times_can_be(code, number):
+    body = v.encode_record([stored("t", code, number.to_bytes(8, "little", signed=True) + bytes(8))])
+    data = units.build([units.event(u.COLUMNS, u.BLOCK_PREFIX.pack(1, 2) + body)])
+    for source in (LogSource(data), Decoded(data)):
+        if isinstance(source, LogSource):
+            assert source.records() == [{}, {}]
+        (finding,) = source.findings
+        assert (finding.kind, finding.records) == ("suspect", 2)
+
+
+def test_a_record_nested_deeper_than_json_goes(folder):
+    deep = None
+    for _ in range(2_000):
+        deep = [deep]
+    assert text_form(deep) == "[" * (DEEPEST + 1) + '"…"' + "]" * (DEEPEST + 1)
+    deepest = b"\x81\xa1x" + b"\x91" * 900 + b"\xc0"
+    units.write(folder, [BEGIN, LEVEL, (1, deepest), (1, {"x": 1})], HEAD)
+    first, second = ExperimentCollection(folder.parents[1]).to_polars()["x"].to_list()
+    assert (first[:65], second) == ("[" * 65, "1")
+    assert text_form({1: [2, {3: (4,)}]}) == '{"1":[2,{"3":[4]}]}'
+
+
+# ---- packs that are none ---------------------------------------------------------------------------------------------
+
+LEVELS = pl.Series("rr_level", [1] * 3, dtype=pl.UInt32)
+WRONG = {
+    "no levels": [pl.Series("x", [1, 2, 3])],
+    "levels of text": [pl.Series("rr_level", ["1", "1", "1"])],
+    "levels missing": [pl.Series("rr_level", [None, 1, 1], dtype=pl.UInt32)],
+    "a struct": [LEVELS, pl.Series("x", [{"a": 1}] * 3)],
+    "a decimal": [LEVELS, pl.Series("x", ["1.5"] * 3).cast(pl.Decimal(10, 2))],
+    "a category": [LEVELS, pl.Series("x", ["a"] * 3, dtype=pl.Categorical)],
+    "lists of lists": [LEVELS, pl.Series("x", [[[1]]] * 3)],
+    "nanoseconds": [LEVELS, pl.Series("x", [1] * 3).cast(pl.Datetime("ns"))],
+    "a year 300000": [LEVELS, pl.Series("x", [2**62] * 3).cast(pl.Datetime("us"))],
+    "a day beyond days": [LEVELS, pl.Series("x", [2**31 - 1] * 3, dtype=pl.Int32).cast(pl.Date)],
+    "a name of ours": [LEVELS, pl.Series("rr_other", [1] * 3)],
+    "a companion of nothing": [LEVELS, pl.Series("rr_exact:x", [b"\x01"] * 3)],
+    "a companion of text": [LEVELS, pl.Series("x", [1] * 3), pl.Series("rr_exact:x", ["a"] * 3)],
+    "a companion that cannot be decoded": [LEVELS, pl.Series("x", ["a"] * 3), pl.Series("rr_exact:x", [b"\xc1"] * 3)],
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_pack_whose_columns_no_writer_makes(folder, what):
+    """It is refused with one sentence, and the records of the other unit are read."""
+    path = write_pack(folder, pl.DataFrame(WRONG[what]))
+    good_log(folder)
+    collection = ExperimentCollection(folder.parents[1])
+    with pytest.warns(DamageWarning, match=path.name) as heard:
+        assert [record["i"] for record in collection.records if "i" in record] == list(range(5))
+    assert len(heard) == 1
+    assert "records of it are left out" in str(heard[0].message)
+    with pytest.warns(DamageWarning, match=path.name) if what != "a companion that cannot be decoded" else _either():
+        assert collection.to_polars()["i"].drop_nulls().to_list() == list(range(5))
+    with pytest.raises(FormatError, match=path.name):
+        collection.records[0]
+    assert path.name in {one.file.rpartition("/")[2] for one in collection.verify().findings if one.fails}
+
+
+class _either:  # noqa: N801
+    """A frame of text needs no companion, unless it is widened."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+
+def test_a_pack_with_other_rows_than_it_says(folder):
+    path = write_pack(folder, pl.DataFrame([LEVELS, pl.Series("x", [1, 2, 3])]), rows=5)
+    good_log(folder)
+    collection = ExperimentCollection(folder.parents[1])
+    with pytest.warns(DamageWarning, match="3 rows where 5 should be"):
+        assert [record["i"] for record in collection.records] == list(range(5))
+    with pytest.warns(DamageWarning, match=path.name):
+        assert collection.to_polars()["i"].to_list() == list(range(5))
+
+
+# ---- no code ---------------------------------------------------------------------------------------------------------
+
+
+def test_opening_a_collection_runs_no_code(tmp_path):
+    """Whatever lies in the folder, and whatever the process's search path is: audit events (PEP 578) show what is run."""
+    study = tmp_path / "study"
+    with ExperimentCollection(study).new_experiment(lr=0.1) as experiment:
+        for i in range(100):
+            experiment.add_record(i=i, x=[{"a": i}])
+        folder = Path(experiment._session.folder)
+    trap = f"open({str(tmp_path / 'sprung')!r}, 'w')\n"
+    for place in (study, study / "000001.1", folder):
+        for name in ("sitecustomize.py", "usercustomize.py", "polars.py", "numpy.py", "pandas.py", "msgspec.py", "json.py",
+                     "__init__.py", "conftest.py", "x.pth", "pickle", "rigorous_recorder.py"):  # fmt: skip
+            (place / name).write_text(trap)
+    code = f"""
+import random, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import fuzzing
+from hostile import Dice
+fuzzing.warm()
+guard = fuzzing.Guard()
+for _ in range(3):
+    print(*fuzzing.read_all_ways(sys.argv[1], Dice(random.Random(1)), guard), sep="")
+"""
+    for cwd in (tmp_path, study, folder):
+        done = children.run(code, study, cwd=cwd, env={**children.ENVIRONMENT, "PYTHONSAFEPATH": "1"})
+        assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
+    assert not os.path.exists(tmp_path / "sprung")
