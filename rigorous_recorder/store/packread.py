@@ -233,6 +233,7 @@ def read_schema(path: str, text: bytes | None = None) -> dict[str, Any]:
     """
     known = None if text is None else _schemas.get(text)
     if known is None:
+        files.size(path)  # a file that is gone is an error of the system, and polars' has no number
         try:
             known = dict(pl.read_parquet_schema(path))
         except BROKEN as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from rigorous_recorder import values as v
 from rigorous_recorder.errors import FormatError
 
+from . import files
 from . import unit as u
 from .blocks import block_records, block_width
 from .notes import UNDECODABLE, revive, type_notes, undecodable, undecodable_block
@@ -318,6 +319,7 @@ class PackSource:
 
     def loaded(self) -> PackSource:
         """The same unit with its frame in memory, which a reading of few rows does not need, and which goes with this."""
+        files.size(self.path)  # says that it is gone, if it is
         if self.rows * len(self.schema()) > MOST_CELLS:  # a few kilobytes of equal values may stand for gigabytes
             return self
         source = copy(self)
