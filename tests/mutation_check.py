@@ -68,34 +68,51 @@ def mutated(mutant, folder):
         )
 
 
+def pytest(folder, arguments, *, pure):
+    """Run pytest in a copy of the project until a test fails."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "HYPOTHESIS_PROFILE": "dev"}
+    if pure:
+        environment["RIGOROUS_RECORDER_PURE"] = "1"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "--tb=no",
+        "-rfE",
+    ]
+    return subprocess.run(
+        [*command, f"--timeout={TIMEOUT // 2}", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT,
+    )  # fmt: skip
+
+
 def examine(mutant):
-    """Run the tests of a mutant: which failed, or None, and how long it took."""
-    begun = time.monotonic()
+    """Run the tests of a mutant: which failed that passes without the mutation, or None; and how long it took."""
+    begun, pure = time.monotonic(), mutant.file == "adding.py"
     with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        mutated(mutant, folder)
-        pure = {"RIGOROUS_RECORDER_PURE": "1"} if mutant.file == "adding.py" else {}
-        environment = {**os.environ, "PYTHONPATH": name, "HYPOTHESIS_PROFILE": "dev", "TMPDIR": name, **pure}
+        mutated(mutant, Path(name))
         files, _, words = mutant.tests.partition(" -k ")
-        command = [
-            sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--timeout=60",
-            "--tb=no", "-rfE",
-            *(f"tests/{file}" for file in files.split()), *(["-k", words.strip("'")] if words else []),
-        ]  # fmt: skip
+        arguments = [*(f"tests/{file}" for file in files.split()), *(["-k", words.strip("'")] if words else [])]
         try:
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+            done = pytest(Path(name), arguments, pure=pure)
         except subprocess.TimeoutExpired:
             return f"no end within {TIMEOUT} s", time.monotonic() - begun
-    failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(.+?)(?: - .*)?$", done.stdout, flags=re.MULTILINE)
-    if failed:
-        return failed[1], time.monotonic() - begun
-    if done.returncode not in (0, 5) and "Timeout" in done.stdout + done.stderr:
-        return "a test hangs, and is stopped", time.monotonic() - begun
-    if done.returncode != 0:
+    if done.returncode == 0:
+        return None, time.monotonic() - begun
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, flags=re.MULTILINE)
+    if not failed:
         raise RuntimeError(
             f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
-    return None, time.monotonic() - begun
+    if pytest(ROOT, [failed[1]], pure=pure).returncode:
+        raise RuntimeError(f"{mutant.name}: {failed[1]} fails without the mutation as well")
+    return failed[1].removeprefix("tests/"), time.monotonic() - begun
 
 
 def main(words):
