@@ -1,5 +1,6 @@
 """A frame keeps `.rr` on its way through other operations, files and libraries, and lazy frames stay lazy."""
 
+import datetime as dt
 import pickle
 import subprocess
 import sys
@@ -346,8 +347,86 @@ def test_no_number_is_rounded_in_pandas(one, two, convert):
     frames = [convert(pd.DataFrame({"v": one})), convert(pd.DataFrame({"v": two})), pd.DataFrame({"other": [1]})]
     for several in (frames, frames[:2]):
         joined = concat(several)["v"].to_list()
+        if isinstance(joined[0], str):  # they have no type in common, so they are text, as in a flat frame
+            assert joined[:2] == [str(one[0]), str(two[0])]
+            assert two[0] == 0.5 or (one[0] < 0 and two[0] >= 2**63)
+            assert two[0] != 0.5 or abs(one[0]) >= 2**53
+            continue
         assert joined[:2] == [one[0], two[0]]
         assert [int(value) for value in joined[:2]] == [one[0], int(two[0])]
+
+
+NAIVE = dt.datetime(2026, 1, 2, 3)  # noqa: DTZ001
+KINDS_ONLY = {"pandas": pl.DataFrame.to_pandas, **{kind: KINDS[kind] for kind in ("polars", "lazy", "arrow")}}
+UNLIKE = {
+    "text and int": (["a", None], [1, 2], ["a", None, "1", "2"]),
+    "text and float": (["a"], [0.5, None], ["a", "0.5", None]),
+    "text and bool": (["a"], [True, None], ["a", "true", None]),
+    "text and bytes": (["a"], [b"x"], ["a", "eA=="]),
+    "text and time": (["a"], [dt.time(1, 2)], ["a", "01:02:00"]),
+    "text and moment": (["a"], [NAIVE], ["a", "2026-01-02T03:00:00"]),
+    "text and timedelta": (["a"], [dt.timedelta(1, 2)], ["a", "1 day, 0:00:02"]),
+    "bool and int": ([True], [1], ["true", "1"]),
+    "bool and float": ([False, None], [0.5], ["false", None, "0.5"]),
+    "bool and moment": ([False], [NAIVE], ["false", "2026-01-02T03:00:00"]),
+    "int and float": ([2**53 - 1, None], [0.5], [2**53 - 1, None, 0.5]),
+    "int that no float is": ([2**53 + 1], [0.5], ["9007199254740993", "0.5"]),
+    "int that the next float is not": ([-(2**53)], [0.5], ["-9007199254740992", "0.5"]),
+    "uint and int": ([2**63], [1], [2**63, 1]),
+    "uint and negative int": ([2**63], [-1], ["9223372036854775808", "-1"]),
+    "uint and float": ([2**64 - 1], [0.5], ["18446744073709551615", "0.5"]),
+    "nothing and int": ([None], [1], [None, 1]),
+}
+
+
+@pytest.mark.parametrize("to", ["pandas", "polars", "lazy", "arrow"])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("one", "two", "expected"), UNLIKE.values(), ids=list(UNLIKE))
+def test_unlike_types_become_the_narrowest_that_is_exact_else_text(one, two, expected, to, turned):
+    pieces = [one, two][:: -1 if turned else 1]
+    frames = [KINDS_ONLY[to](holding(piece)) for piece in pieces]
+    joined = [row["v"] for row in dicts(concat(frames))]
+    answer = expected if not turned else [*expected[len(one) :], *expected[: len(one)]]
+    assert joined == answer
+    assert list(map(type, joined)) == [
+        float if 0.5 in answer and value is not None else type(value) for value in answer
+    ]
+
+
+@pytest.mark.parametrize("to", ["pandas", "polars", "lazy", "arrow"])
+def test_inherited_text_and_a_number_become_categories(to):
+    frames = [
+        KINDS_ONLY[to](holding(["a", "b"]).cast(pl.Categorical)),
+        KINDS_ONLY[to](holding([1])),
+        KINDS_ONLY[to](holding(["c"])),
+    ]
+    joined = concat(frames)
+    assert [row["v"] for row in dicts(joined)] == ["a", "b", "1", "c"]
+    if to == "arrow":
+        dtype = joined.schema.field("v").type
+    else:
+        dtype = joined.dtypes["v"] if to == "pandas" else joined.collect_schema()["v"]
+    assert "dict" in str(dtype) or "cat" in str(dtype).lower()
+
+
+@pytest.mark.parametrize("to", ["polars", "lazy", "arrow"])
+def test_lists_are_widened_by_their_items_and_types_that_do_not_go_together_are_named(to):
+    def joined(*pieces):
+        return [row["v"] for row in dicts(concat([KINDS_ONLY[to](holding(piece)) for piece in pieces]))]
+
+    assert joined([[1], [None]], [[0.5]]) == [[1.0], [None], [0.5]]
+    assert joined([[2**53 + 1]], [[0.5]]) == ["[9007199254740993]", "[0.5]"]
+    assert joined([[1]], ["a"]) == ["[1]", "a"]
+    assert joined([dt.date(2026, 1, 2)], [NAIVE]) == ["2026-01-02", "2026-01-02T03:00:00"]
+    with pytest.raises(
+        TypeError, match=r"The column 'v' is of types that do not go together: .*[Ss]truct.*Hint"
+    ) as caught:
+        joined([{"a": 1}], [b"x"])
+    assert isinstance(caught.value, RecorderError)
+
+
+def holding(values):
+    return pl.DataFrame({"v": values})
 
 
 def test_ordered_categories_that_are_equal_stay_ordered():

@@ -116,8 +116,9 @@ LENT = {
     "accessors/lineages.py": {"collection"},
     "accessors/outline.py": {"frames.widening", "store.text"},
     "accessors/pandas.py": {"frames.pandas"},
+    "accessors/unlike.py": {"frames.pandas", "frames.widening", "store.text"},
 }
-"""A branch's keeper, and what gives the table of levels the types of a flat frame."""
+"""A branch's keeper, and what gives the table of levels, and frames put together, the types of a flat frame."""
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("accessors/")])

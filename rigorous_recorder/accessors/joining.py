@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import FrameError, InvalidCallError
 from .interop import kind_of, no_frame
+from .unlike import EXACT_INTS, as_texts, brought, common_type, families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pandas as pd
     import polars as pl
@@ -16,16 +17,15 @@ if TYPE_CHECKING:
 
 Frame = TypeVar("Frame")
 
-EXACT_INTS: Final = 2**53
-"""Up to here every integer has a float of its own."""
-
 
 def concat(frames: Iterable[Frame]) -> Frame:
     """Flat frames under each other: the rows in the order given, the columns in order of first appearance.
 
     Categories are united and stay categories, where the libraries' own functions make text of them or refuse. A column
     that a frame lacks is missing in its rows. Integers stay integers and booleans booleans, in pandas as the nullable
-    dtypes where something is missing. Indexes of plain numbers are renewed.
+    dtypes where something is missing. A column of unlike types in several frames gets the narrowest that holds all values
+    exactly, else text, as in a flat frame; where integers meet floats, a LazyFrame is read for this. Indexes of plain numbers
+    are renewed.
 
     Args:
         frames: All pandas, all polars DataFrames, all polars LazyFrames or all Arrow tables.
@@ -34,9 +34,13 @@ def concat(frames: Iterable[Frame]) -> Frame:
         A frame of the same kind.
 
     Raises:
-        ValueError: There are no frames, or a frame has two columns of one name.
-        TypeError: The frames are of different kinds, or one is none.
+        ValueError: There are no frames, it is no list of them, or a frame has two columns of one name.
+        TypeError: The frames are of different kinds, or one is none; or a column has types that do not go together.
     """
+    if kind_of(frames) is not None or not hasattr(frames, "__iter__"):
+        raise InvalidCallError(
+            f"concat takes a list of frames, and was given a {type(frames).__name__}. Hint: concat([one, two])."
+        )
     frames = list(frames)
     if not frames:
         raise InvalidCallError("concat got no frames. Hint: it takes a list of at least one.")
@@ -84,6 +88,9 @@ def _pandas_column(pieces: Sequence[pd.Series[Any] | None], lengths: Sequence[in
     if len({piece.dtype for piece in present}) > 1:  # what holds no value has no say in what the type is
         present = [piece for piece in present if piece.notna().any()] or present[:1]
     kept = {id(piece) for piece in present}
+    found = families(present)
+    if len(found) > 1 and None not in found and found != {"int", "float"}:
+        present = [piece if families([piece]) == {"text"} else as_texts(piece) for piece in present]
     if any(isinstance(piece.dtype, pd.CategoricalDtype) for piece in present) and all(map(_is_text, present)):
         united = _united(present)
         present = [pd.Series(categorical) for categorical in united]
@@ -120,18 +127,18 @@ def _united(pieces: Sequence[pd.Series[Any]]) -> list[pd.Categorical]:
 
 
 def _exactly(pieces: list[pd.Series[Any]]) -> list[pd.Series[Any]]:
-    """Columns as they are; where pandas would round integers to floats, of one type of integers, or as objects."""
+    """Columns as they are; where pandas would round integers to floats, of one type of integers, or as text."""
     kinds = {getattr(piece.dtype, "kind", "") for piece in pieces}
     if len(kinds) == 1 or not kinds <= {"i", "u", "f"}:
         return pieces
     low, high = (pick(int(bound) for bound in bounds) for pick, bounds in zip((min, max), _bounds(pieces), strict=True))
     if "f" in kinds:
-        return pieces if max(-low, high) <= EXACT_INTS else [piece.astype("object") for piece in pieces]
+        return pieces if max(-low, high) < EXACT_INTS else [as_texts(piece) for piece in pieces]
     missing = any(str(piece.dtype)[0] in "IU" for piece in pieces)
     for name, lowest, highest in (("Int64", -(2**63), 2**63), ("UInt64", 0, 2**64)):
         if low >= lowest and high < highest:
             return [piece.astype(cast("Any", name if missing else name.lower())) for piece in pieces]
-    return [piece.astype("object") for piece in pieces]
+    return [as_texts(piece) for piece in pieces]
 
 
 def _bounds(pieces: Sequence[pd.Series[Any]]) -> tuple[list[Any], list[Any]]:
@@ -157,23 +164,39 @@ def _polars(frames: Sequence[pl.DataFrame | pl.LazyFrame]) -> pl.DataFrame | pl.
 
     schemas = [frame.collect_schema() for frame in frames]
     names = dict.fromkeys(name for schema in schemas for name in schema)
-    to_unite = [name for name in names if _differing_categories([schema[name] for schema in schemas if name in schema])]
-    united = [
-        frame.with_columns(pl.selectors.by_name(*[name for name in to_unite if name in schema]).cast(pl.Categorical))
-        for frame, schema in zip(frames, schemas, strict=True)
-    ]
-    joined: pl.DataFrame | pl.LazyFrame = pl.concat(cast("Any", united), how="diagonal_relaxed")
+    for name in names:
+        those = [frame for frame, schema in zip(frames, schemas, strict=True) if name in schema]
+        if len({schema[name] for schema in schemas if name in schema}) > 1:
+            dtype = common_type(those, name)
+            frames = [
+                frame if dtype is None or name not in schema else brought(frame, name, dtype)
+                for frame, schema in zip(frames, schemas, strict=True)
+            ]
+    _go_together([frame.collect_schema() for frame in frames])
+    joined: pl.DataFrame | pl.LazyFrame = pl.concat(cast("Any", frames), how="diagonal_relaxed")
     return joined
 
 
-def _differing_categories(dtypes: Sequence[pl.DataType]) -> bool:
-    """Whether a column is of categories in some frame, and of others or of text in another."""
+def _go_together(schemas: Sequence[Mapping[str, pl.DataType]]) -> None:
+    """See to it that each column has one type in all frames, or types that polars makes one of.
+
+    Raises:
+        FrameError: It does not.
+    """
     import polars as pl
 
-    categories = (pl.Categorical, pl.Enum)
-    some = any(isinstance(dtype, categories) for dtype in dtypes)
-    return (
-        some and len(set(dtypes)) > 1 and all(isinstance(dtype, (*categories, pl.String, pl.Null)) for dtype in dtypes)
+    for name in dict.fromkeys(name for schema in schemas for name in schema):
+        dtypes = list(dict.fromkeys(schema[name] for schema in schemas if name in schema))
+        try:
+            pl.concat([pl.DataFrame(schema={name: dtype}) for dtype in dtypes], how="vertical_relaxed")
+        except pl.exceptions.PolarsError as error:
+            raise _unlike(name, dtypes) from error
+
+
+def _unlike(name: str, dtypes: Iterable[object]) -> FrameError:
+    return FrameError(
+        f"The column {name!r} is of types that do not go together: {', '.join(map(str, dtypes))}. "
+        "Hint: make it one type in all frames (a cast), or leave it out."
     )
 
 
@@ -185,12 +208,44 @@ def _arrow(tables: Sequence[pa.Table]) -> pa.Table:
 
     names = dict.fromkeys(name for table in tables for name in table.column_names)
     for name in names:
+        tables = _alike(tables, name)
         fields = [table.schema.field(name) for table in tables if name in table.column_names]
         if any(pa.types.is_dictionary(field.type) for field in fields) and all(
             _is_text_type(field.type) for field in fields
         ):
             tables = [_with_dictionary(table, name) for table in tables]
     return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+
+
+def _alike(tables: Sequence[pa.Table], name: str) -> Sequence[pa.Table]:
+    """The tables with a column of one type, by way of polars; as they are where it is of one, or of text, already.
+
+    Raises:
+        FrameError: The types do not go together.
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    those = [table for table in tables if name in table.column_names]
+    dtypes = {table.schema.field(name).type for table in those} - {pa.null()}
+    if len(dtypes) <= 1 or all(map(_is_text_type, dtypes)):
+        return tables
+    try:
+        frames = {id(table): cast("pl.DataFrame", pl.from_arrow(table.select([name]))) for table in those}
+        joined = _polars(list(frames.values()))
+    except (pl.exceptions.PolarsError, pa.ArrowException, FrameError) as error:
+        raise _unlike(name, dtypes) from error
+    dtype = joined.collect_schema()[name]
+    return [
+        table.set_column(
+            table.column_names.index(name),
+            name,
+            cast("pl.DataFrame", brought(frames[id(table)], name, dtype)).to_arrow().column(name),
+        )
+        if id(table) in frames
+        else table
+        for table in tables
+    ]
 
 
 def _is_text_type(dtype: pa.DataType) -> bool:
