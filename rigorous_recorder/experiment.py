@@ -108,11 +108,11 @@ class Experiment(RecordKeeper):
             self._began["experiment_start_time"] = start
             self._define()
         except BaseException as error:
-            self._undo(error)
+            self._undo(error, fresh=run == 1)
             raise
         return self
 
-    def _undo(self, error: BaseException) -> None:
+    def _undo(self, error: BaseException, *, fresh: bool) -> None:
         """End what could not be begun; an attempt that has no file yet is no attempt, and gives its number back."""
         assert self._session.place is not None
         open_experiments.pop(self._session.place.id, None)
@@ -123,7 +123,7 @@ class Experiment(RecordKeeper):
         finally:
             with contextlib.suppress(OSError):  # the error that is on its way says it already
                 self._session.close("this experiment could not be begun")
-            claims.give_back(self._session.place.folder)
+            claims.give_back(self._session.place.folder, claim=fresh)
 
     def __enter__(self) -> Self:
         """The experiment itself."""

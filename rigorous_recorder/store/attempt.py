@@ -10,7 +10,7 @@ from ..values import decode_exact, encode_exact
 from . import files, machine
 from . import unit as u
 from .machine import Machine
-from .snapshot import GONE, AttemptPlace, list_units, open_unit
+from .snapshot import GONE, open_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -216,13 +216,13 @@ def heartbeat(place: UnitPlace, header: Header) -> float:
         return header.time
 
 
-def read_course(attempt: AttemptPlace, *, now: float | None = None, silence: float = SILENCE) -> Course | None:
-    """The course of an attempt from its files alone; None when it holds no begin entry: nobody was there, or not yet."""
+def read_course(units: Iterable[UnitPlace], *, now: float | None = None, silence: float = SILENCE) -> Course | None:
+    """The course of the attempt that has these units; None when it holds no begin entry: nobody was there, or not yet."""
     begins: list[Begin] = []
     ends: list[End] = []
     signs = Signs({}, {})
     unreadable: FormatError | None = None
-    for place in list_units(attempt.folder)[0]:
+    for place in units:
         try:
             source = open_unit(place)
         except FormatError as error:

@@ -229,6 +229,18 @@ def modified(path: str) -> float:
     return os.lstat(path).st_mtime
 
 
+def changed(path: str) -> float:
+    """When a file last changed or got its name, in seconds since the epoch by the file server's clock."""
+    status = os.lstat(path)
+    return max(status.st_mtime, status.st_ctime)
+
+
+def signature(path: str) -> tuple[int, ...]:
+    """Numbers that change when another file is there, or the file is another: inode, bytes, time of modification."""
+    status = os.lstat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def is_folder(path: str) -> bool:
     """Whether the path is a folder, and no link to one."""
     try:

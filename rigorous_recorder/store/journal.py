@@ -49,6 +49,9 @@ PAD: Final = 64 << 10
 MINIMUM: Final = 64 << 10
 """The smallest unit in bytes that is tried when the disk has no room for a larger one."""
 
+FOLDERS: Final = 100
+"""Times that a folder which goes again and again is made, since compactions remove those that they emptied."""
+
 GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 """Whether a section without calls is atomic. Without the GIL every add takes the lock."""
 
@@ -503,7 +506,7 @@ class Journal(Cursor):
             memory[: u.PAGE] = page
             return memory, -1, "", salt
         temporary = f"{self.folder}/{layout.temporary_name(self.writer, next(self._temporaries))}"
-        descriptor = files.create(temporary)
+        descriptor = self._create_file(temporary)
         try:
             if self.mode == MAPPED:
                 files.preallocate(descriptor, size)
@@ -519,6 +522,24 @@ class Journal(Cursor):
             raise
         self._folder_dirty = True
         return memory, descriptor, temporary, salt
+
+    def _create_file(self, path: str) -> int:
+        """Create a file in our folder, and that folder too if it is one of an attempt that was emptied by a compaction.
+
+        Such a folder may go again before there is something in it.
+        """
+        for _ in range(FOLDERS):
+            try:
+                return files.create(path)
+            except FileNotFoundError:
+                assert self.folder is not None  # in memory there are no files
+                claim = self.folder.rpartition("/")[0]
+                if not self.attempt or files.exists(f"{claim}/{layout.deleted_name(self.attempt)}"):
+                    raise
+                with contextlib.suppress(FileExistsError):
+                    files.make_folder(self.folder)
+                files.sync_folder(claim)
+        return files.create(path)
 
     def _refused(self, error: OSError) -> StoreError:
         reason = error.strerror or str(error)
@@ -583,7 +604,7 @@ class Journal(Cursor):
                 files.sync_data(unit.descriptor)
         if current >= 0:
             files.sync_data(current)
-            if files.removed(current):
+            if files.removed(current) and not self._compacted():
                 raise OSError(errno.ENOENT, "the file was removed")
         if folder_dirty:
             files.sync_folder(self.folder)
@@ -594,6 +615,13 @@ class Journal(Cursor):
                 self._close_descriptor(unit.descriptor)
                 paths.append(unit.path)
         return paths
+
+    def _compacted(self) -> bool:
+        """Whether the current unit is elsewhere now: it was closed, and compacted before it was brought to disk here."""
+        from .snapshot import find_unit
+
+        assert self.folder is not None  # in memory nothing is brought to disk
+        return bool(self.closed) and find_unit(self.folder, self.writer, self._n) is not None
 
     def beat(self) -> None:
         """Give a sign of life, for readers here (in the unit) and on other hosts (its modification time).

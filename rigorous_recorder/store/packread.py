@@ -1,8 +1,9 @@
-"""Packs, read: the frames of units that were sealed. Readers import this, and it brings polars, but no NumPy."""
+"""Packs, read: the frames of units that were sealed or compacted. Readers import this, and it brings polars, but no NumPy."""
 
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,10 +12,11 @@ import polars as pl
 from rigorous_recorder.errors import FormatError
 
 from . import files, layout
+from .packed import open_pack
 from .packmeta import load_meta
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError)
 """What polars raises over a damaged file. PanicException is a BaseException."""
@@ -29,7 +31,8 @@ def verify(path: str) -> bool:
     Raises:
         OSError: It cannot be read.
     """
-    name = layout.parse_unit(path.rpartition("/")[2])
+    file = path.rpartition("/")[2]
+    name = layout.parse_packed(file) or layout.parse_unit(file)
     if name is None or name.crc is None:
         return False
     data = files.read_all(path)
@@ -37,7 +40,7 @@ def verify(path: str) -> bool:
 
 
 def read_frame(path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """The frame of the unit in the pack at a path.
+    """The frame of all that is in the pack at a path.
 
     Args:
         path: Of the pack.
@@ -51,8 +54,8 @@ def read_frame(path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
     return parsed(path, path, columns)
 
 
-def read_rows(path: str, start: int, stop: int) -> pl.DataFrame:
-    """The rows [start, stop) of the unit in the pack at a path.
+def read_rows(path: str, start: int, stop: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """The rows [start, stop) of the pack at a path.
 
     Raises:
         FormatError: The pack is damaged.
@@ -60,72 +63,123 @@ def read_rows(path: str, start: int, stop: int) -> pl.DataFrame:
     """
     _check(path)
     try:
-        return pl.scan_parquet(path, glob=False).slice(start, max(0, stop - start)).collect()
+        rows = pl.scan_parquet(path, glob=False).slice(start, max(0, stop - start))
+        return (rows if columns is None else rows.select(columns)).collect()
     except _BROKEN as error:
         raise _damaged(path, error) from error
 
 
 class Wanted(NamedTuple):
-    """What is asked of one pack.
+    """What is asked of one unit in a pack.
 
     Attributes:
         path: Of the pack.
         columns: By name, the types of the columns.
         rows: How many rows of the unit there are for who asks; it may have more.
         where: What rows must be true of, else they are left out; pages whose statistics rule it out are not read.
+        first: Where in the pack the unit begins; None in a pack of its own.
     """
 
     path: str
     columns: dict[str, Any]
     rows: int
     where: pl.Expr | None = None
+    first: int | None = None
 
     @property
     def whole(self) -> bool:
-        """Whether all rows of the unit are asked for."""
+        """Whether all rows of a pack of one unit are asked for."""
         unit = layout.parse_unit(self.path.rpartition("/")[2])
         return self.where is None and unit is not None and unit.rows == self.rows
 
 
 AT_ONCE: Final = 64
 """Scans that polars is given at a time, so that open files and threads stay bounded."""
+GAP: Final = 1 << 15
+"""Rows of a compacted pack between two units that are read although nobody asked for them, since a scan costs a millisecond."""
+
+
+class _Reading(NamedTuple):
+    """One scan, and which of those who asked get which rows of it (first, count, condition)."""
+
+    scan: pl.LazyFrame
+    shares: Sequence[tuple[int, int, int, pl.Expr | None]]
 
 
 def read_frames(wanted: Sequence[Wanted]) -> list[pl.DataFrame]:
-    """A frame of each pack.
+    """A frame of each unit.
 
-    Packs that are wanted whole, with columns of the same types, are read by one scan of all their files: 2,000 small ones
-    in 145 ms, by a scan of each at once in 344, one after the other in 1,223; 3 M rows in 15 packs in 42, 61, 67.
+    Packs of single units that are wanted whole, with columns of the same types, are read by one scan of all their files: 2,000
+    small ones in 145 ms, by a scan of each at once in 344, one after the other in 1,223; 3 M rows in 15 packs in 42, 61, 67.
+    So are units that lie close together in a compacted pack.
 
     Raises:
         FormatError: A pack is damaged.
         OSError: One cannot be read.
     """
-    for one in wanted:
-        _check(one.path)
-    scans: list[tuple[list[Wanted], pl.LazyFrame]] = []
-    for whole, group in groupby(wanted, lambda one: [*one.columns.items()] if one.whole else None):
-        if whole is None:
-            scans.extend(([one], _scan(one)) for one in group)
-        else:
-            together = list(group)
-            scans.append((together, _scan_all(together)))
+    for path in dict.fromkeys(one.path for one in wanted):
+        _check(path)
+    readings = [*_of_single(wanted), *_of_compacted(wanted)]
+    frames: dict[int, pl.DataFrame] = {}
     try:
-        read = [
-            frame
-            for at in range(0, len(scans), AT_ONCE)
-            for frame in _collected([scan for _, scan in scans[at : at + AT_ONCE]])
-        ]
+        for at in range(0, len(readings), AT_ONCE):
+            some = readings[at : at + AT_ONCE]
+            for reading, frame in zip(some, _collected([one.scan for one in some]), strict=True):
+                if len(reading.shares) == 1:
+                    frames[reading.shares[0][0]] = frame
+                    continue
+                for place, first, count, where in reading.shares:
+                    rows = frame.slice(first, count)
+                    frames[place] = rows if where is None else rows.filter(where)
     except _BROKEN as error:
-        raise _damaged(" or ".join(one.path for one in wanted[:3]), error) from error
-    frames: list[pl.DataFrame] = []
-    for (together, _), frame in zip(scans, read, strict=True):
-        if len(together) == 1:
-            frames.append(frame)
+        raise _damaged(" or ".join([*dict.fromkeys(one.path for one in wanted)][:3]), error) from error
+    return [frames[place] for place in range(len(wanted))]
+
+
+def _of_single(wanted: Sequence[Wanted]) -> Iterator[_Reading]:
+    """The scans of packs of single units."""
+    single = [(place, one) for place, one in enumerate(wanted) if one.first is None]
+    for whole, group in groupby(single, lambda one: [*one[1].columns.items()] if one[1].whole else None):
+        if whole is None:
+            yield from (_Reading(_scan(one), [(place, 0, one.rows, None)]) for place, one in group)
             continue
-        starts = accumulate((one.rows for one in together), initial=0)
-        frames.extend(frame.slice(start, one.rows) for start, one in zip(starts, together, strict=False))
-    return frames
+        together = list(group)
+        starts = accumulate((one.rows for _, one in together), initial=0)
+        shares = [(place, start, one.rows, None) for start, (place, one) in zip(starts, together, strict=False)]
+        yield _Reading(_scan_all([one for _, one in together]), shares)
+
+
+def _of_compacted(wanted: Sequence[Wanted]) -> Iterator[_Reading]:
+    """The scans of compacted packs: one of all units that lie close together and of which the same columns are wanted."""
+    groups: dict[tuple[str, tuple[str, ...]], list[tuple[int, int]]] = {}
+    for place, one in enumerate(wanted):
+        if one.first is not None:
+            groups.setdefault((one.path, tuple(one.columns)), []).append((one.first, place))
+    for (path, columns), members in groups.items():
+        members.sort()
+        run: list[tuple[int, int]] = []
+        stop = 0
+        for first, place in members:
+            if run and first - stop > GAP:
+                yield _run(path, columns, run, stop, wanted)
+                run = []
+            run.append((first, place))
+            stop = first + wanted[place].rows
+        yield _run(path, columns, run, stop, wanted)
+
+
+def _run(
+    path: str, columns: tuple[str, ...], run: list[tuple[int, int]], stop: int, wanted: Sequence[Wanted]
+) -> _Reading:
+    """One scan of the rows from the first unit of a run to before `stop`."""
+    start = run[0][0]
+    scan = pl.scan_parquet(path, glob=False).slice(start, stop - start)
+    if len(run) > 1:
+        shares = [(place, first - start, wanted[place].rows, wanted[place].where) for first, place in run]
+        return _Reading(scan.select(columns), shares)
+    place = run[0][1]
+    where = wanted[place].where
+    return _Reading((scan if where is None else scan.filter(where)).select(columns), [(place, 0, stop - start, None)])
 
 
 def _scan_all(wanted: Sequence[Wanted]) -> pl.LazyFrame:
@@ -180,10 +234,21 @@ def read_schema(path: str, text: bytes | None = None) -> dict[str, Any]:
 
 def _check(path: str) -> None:
     """Refuse a pack whose length or footer is damaged, and where polars would not survive it, one with any damage."""
+    if layout.parse_packed(path.rpartition("/")[2]):
+        open_pack(path)
+        if ABORTS and not _verified(path, files.signature(path)):
+            raise FormatError(f"The pack {path} is damaged: its bytes do not match the checksum in its name.")
+        return
     load_meta(path)
     name = layout.parse_unit(path.rpartition("/")[2])
     if ABORTS and name is not None and not verify(path):
         raise FormatError(f"The pack {path} is damaged: its bytes do not match the checksum in its name.")
+
+
+@lru_cache(maxsize=256)
+def _verified(path: str, _signature: tuple[int, ...]) -> bool:
+    """Whether a compacted pack, of which many units are read one by one, is whole; asked once while the file is the same."""
+    return verify(path)
 
 
 def parsed(source: str | bytes, path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:

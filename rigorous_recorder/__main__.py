@@ -1,0 +1,6 @@
+"""`python -m rigorous_recorder`: the command line."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()
