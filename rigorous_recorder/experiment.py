@@ -13,8 +13,9 @@ from .keeper import RecordKeeper
 from .reading import read_collection
 from .session import Session, sessions
 from .store import claim as claims
-from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, Course
-from .store.snapshot import AttemptPlace
+from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, STALE, Course
+from .store.deletion import delete_attempt
+from .store.snapshot import AttemptPlace, is_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -174,6 +175,33 @@ class Experiment(RecordKeeper):
             self._session.end(*_outcome(error), max(runs, default=0))
         self._facts = None
 
+    def delete(self) -> None:
+        """Move the attempt into the collection's trash: nothing of it is read any more, and its number is not given again.
+
+        It can be restored by hand, until the trash is emptied (docs/format.md, "Deleted attempts"). What is of it in compacted
+        packs comes into the trash with the next `compact()`. A second call changes nothing.
+
+        Raises:
+            ClosedError: It is running, or stale and not closed.
+            StoreError: The disk refused.
+        """
+        place, session = self._session.place, self._session
+        assert place is not None  # an experiment is on disk
+        with storing(f"experiment {self.number} cannot be deleted", session.path):
+            if not is_deleted(place):
+                attempts = self._view().attempts
+                state = attempts[0].course.state if attempts and attempts[0].course else None
+                if state == RUNNING or place.id in open_experiments:
+                    raise ClosedError(f"Experiment {self.number} is running. Hint: delete it when it is closed.")
+                if state == STALE:
+                    raise ClosedError(
+                        f"Experiment {self.number} is stale: it may still be running on another host. "
+                        "Hint: when it is not, close(error='...') settles it."
+                    )
+                session.close(f"experiment {self.number} was deleted")
+                session.close_editor()
+            delete_attempt(session.path, place)
+
     def _finish(self, error: BaseException | str | None) -> None:
         assert self._session.place is not None
         session = self._session
@@ -329,7 +357,7 @@ def session_for(path: str, view: AttemptView, options: Options) -> Session:
     place = view.place
     assert place is not None  # attempts on disk have a place
     session = sessions.get(place.id)
-    if session is None:
+    if session is None or session.path != path:  # the attempt in a copy of the collection is another
         session = Session(path, place, options)
         session.close(
             f"experiment {place.claim.number} was opened for reading. "
