@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 
 import programs
-import pytest
 
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.session import sessions
@@ -39,9 +38,9 @@ def varied(path, journal="write"):
     for number in (2, 3):
         with collection.resume_experiment(number) as experiment:
             experiment.add_record(step=99, late=True)
-    with pytest.raises(KeyError, match="boom"), collection.new_experiment(fails=True) as experiment:
-        experiment.add_record(step=1, loss=0.5)
-        raise KeyError("boom")
+    failing = collection.new_experiment(fails=True)
+    failing.add_record(step=1, loss=0.5)
+    failing.close(error="boom")
     programs.run_killed(LEFT, path, journal)
     collection.keeper(experiment_number=1, model="a").update(model="renamed", extra=[1, 2])
     for session in list(sessions.values()):
@@ -51,6 +50,9 @@ def varied(path, journal="write"):
     return collection
 
 
+FACTS = ("number", "state", "error", "error_number", "start_time", "end_time", "duration", "n_records", "info")
+
+
 def facts(path):
     """All that is read of a collection: its records, its frame, its experiments."""
     collection = ExperimentCollection(path)
@@ -58,10 +60,7 @@ def facts(path):
     assert len(collection) == len(records)
     frame = collection.to_polars()
     assert frame.height == len(records)
-    experiments = [
-        (one.number, one.state, one.error, one.error_number, one.start_time, one.end_time, one.duration, one.n_records, one.info)
-        for one in collection.experiments
-    ]  # fmt: skip
+    experiments = [tuple(getattr(one, name) for name in FACTS) for one in collection.experiments]
     assert collection.experiment_numbers == tuple(sorted({one[0] for one in experiments}))
     return records, experiments, frame
 

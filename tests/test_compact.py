@@ -290,7 +290,7 @@ def test_every_system_call_may_fail(small_made, tmp_path, error):
             except OSError as caught:
                 assert caught.errno == error  # noqa: PT017
             except RecorderError:
-                assert error == errno.EIO  # noqa: PT017
+                assert error == errno.EIO
         assert studies.same_facts(studies.quiet_facts(path), small_made[1]), at
         studies.at_once(path)
         assert studies.same_facts(studies.quiet_facts(path), small_made[1]), at
@@ -353,7 +353,7 @@ def flip(path, at):
 def test_damaged_units_stay(study):
     path, _ = study
     logs = sorted(map(str, path.glob("00000[16].1/*/*.log")))
-    sealed = sorted(map(str, path.glob("0*/*/*.parquet")))[0]
+    sealed = min(map(str, path.glob("0*/*/*.parquet")))
     flip(logs[0], 4096 + 60)
     flip(sealed, 60)
     kept = {file: Path(file).read_bytes() for file in (logs[0], sealed)}
@@ -396,7 +396,7 @@ def test_a_pack_whose_footer_is_damaged_is_passed_over(study):
 
 def test_a_log_that_differs_from_the_pack_stays(study):
     path, _ = study
-    log = sorted(path.glob("000001.1/*/*.log"))[0]
+    log = min(path.glob("000001.1/*/*.log"))
     data = log.read_bytes()
     studies.at_once(path)
     log.parent.mkdir()
@@ -416,7 +416,7 @@ def test_a_removal_needs_the_pack_that_readers_take(study):
         if first:
             shutil.copy(pack, first)
             flip(first, 30)
-            held = {key for key in open_pack(pack).units}
+            held = set(open_pack(pack).units)
     logs = {Key(one.parent.name, *layout.parse_unit(one.name)[:2]) for one in path.glob("0*/*/*.*")}
     assert held & logs
     studies.at_once(path)

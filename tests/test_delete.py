@@ -18,6 +18,18 @@ from rigorous_recorder.store.packed import open_pack
 
 REST = [1, 1, 2, 2, 4, 4]
 
+STALE = f"""{programs.ELSEWHERE}
+import os, sys
+from pathlib import Path
+from rigorous_recorder import ExperimentCollection
+experiment = ExperimentCollection(sys.argv[1]).new_experiment()
+experiment.add_record(n=5)
+experiment.sync()
+for file in Path(sys.argv[1]).rglob("*.log"):
+    os.utime(file, (1, 1))
+os._exit(0)
+"""
+
 
 def study(path):
     """Four experiments of two records each, the last of which failed."""
@@ -120,12 +132,7 @@ def test_what_runs_is_not_deleted(tmp_path):
     experiment.close()
     experiment.delete()
     assert numbers(collection) == [1, 1, 2, 2, 3, 3, 4, 4]
-    programs.run(
-        f"{programs.ELSEWHERE}\nimport sys\nfrom rigorous_recorder import ExperimentCollection\n"
-        "import os\nexperiment = ExperimentCollection(sys.argv[1]).new_experiment()\nexperiment.add_record(n=5)\n"
-        "experiment.sync()\nfor file in __import__('pathlib').Path(sys.argv[1]).rglob('*.log'): os.utime(file, (1, 1))\nos._exit(0)",
-        collection.path,
-    )
+    programs.run(STALE, collection.path)
     assert collection.experiments[-1].state == "stale"
     with pytest.raises(ClosedError, match=r"stale.*close\(error="):
         collection.experiments[-1].delete()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zlib
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -62,11 +65,9 @@ def read_rows(path: str, start: int, stop: int, columns: Sequence[str] | None = 
         OSError: It cannot be read.
     """
     _check(path)
-    try:
+    with _reading(path):
         rows = pl.scan_parquet(path, glob=False).slice(start, max(0, stop - start))
         return (rows if columns is None else rows.select(columns)).collect()
-    except _BROKEN as error:
-        raise _damaged(path, error) from error
 
 
 class Wanted(NamedTuple):
@@ -121,7 +122,7 @@ def read_frames(wanted: Sequence[Wanted]) -> list[pl.DataFrame]:
         _check(path)
     readings = [*_of_single(wanted), *_of_compacted(wanted)]
     frames: dict[int, pl.DataFrame] = {}
-    try:
+    with _reading(" or ".join([*dict.fromkeys(one.path for one in wanted)][:3])):
         for at in range(0, len(readings), AT_ONCE):
             some = readings[at : at + AT_ONCE]
             for reading, frame in zip(some, _collected([one.scan for one in some]), strict=True):
@@ -131,8 +132,6 @@ def read_frames(wanted: Sequence[Wanted]) -> list[pl.DataFrame]:
                 for place, first, count, where in reading.shares:
                     rows = frame.slice(first, count)
                     frames[place] = rows if where is None else rows.filter(where)
-    except _BROKEN as error:
-        raise _damaged(" or ".join([*dict.fromkeys(one.path for one in wanted)][:3]), error) from error
     return [frames[place] for place in range(len(wanted))]
 
 
@@ -221,10 +220,8 @@ def read_schema(path: str, text: bytes | None = None) -> dict[str, Any]:
     """
     known = None if text is None else _schemas.get(text)
     if known is None:
-        try:
+        with _reading(path):
             known = dict(pl.read_parquet_schema(path))
-        except _BROKEN as error:
-            raise _damaged(path, error) from error
         if text is not None:
             if len(_schemas) >= _MOST_SCHEMAS:
                 _schemas.clear()
@@ -253,13 +250,18 @@ def _verified(path: str, _signature: tuple[int, ...]) -> bool:
 
 def parsed(source: str | bytes, path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The frame in a Parquet file, or in the bytes of one; the path is for what is said of damage."""
-    try:
+    with _reading(path):
         if isinstance(source, bytes):
             return pl.read_parquet(source, columns=None if columns is None else list(columns))
         return pl.read_parquet(source, columns=None if columns is None else list(columns), glob=False)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Raise what polars says of a damaged file as ours, and of one that is gone as the system does, with its number."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
     except _BROKEN as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: str, error: BaseException) -> FormatError:
-    return FormatError(f"The pack {path} is damaged: {error}.")
+        raise FormatError(f"The pack {path} is damaged: {error}.") from error

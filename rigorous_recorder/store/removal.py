@@ -121,7 +121,6 @@ class _Removal:
             elif key.attempt not in self._deleted or not in_trash(self.path, self._deleted[key.attempt], key, pack):
                 return
         if not self._is_sound(pack):
-            self.report.leave(DAMAGED, pack.path)
             return
         if all(self._has_settled(holder) for holder in dict.fromkeys(holders)):
             self._remove(pack.path)
@@ -129,7 +128,6 @@ class _Removal:
     def _has_settled(self, holder: Pack) -> bool:
         """Whether what is in a pack may go elsewhere: its bytes are right, and readers know of it."""
         if not self._is_sound(holder):
-            self.report.leave(DAMAGED, holder.path)
             return False
         try:
             wait = files.changed(holder.path) + self._grace - self._now
@@ -144,6 +142,7 @@ class _Removal:
         return True
 
     def _is_sound(self, pack: Pack) -> bool:
+        """Whether all bytes of a pack are right; False also for one that another compaction has removed."""
         if pack.path not in self._sound:
             try:
                 self._sound[pack.path] = verify(pack.path)
@@ -151,6 +150,8 @@ class _Removal:
                 if error.errno not in GONE:
                     raise
                 return False
+            if not self._sound[pack.path]:
+                self.report.leave(DAMAGED, pack.path)
         return self._sound[pack.path]
 
     def _remove(self, path: str) -> bool:
