@@ -173,17 +173,19 @@ class Compaction:
 
     # ---- batches ----------------------------------------------------------------------------------------------------
 
-    def _add(self, member: Member) -> None:
+    def _add(self, member: Member, generation: int = 0) -> None:
+        """Take a unit. A pack that it goes into is of that generation at least."""
         if not member.meta.rows:
-            self._empty.add(member)
-            return
-        batch = self._batches.setdefault(_columns(member.frame.schema), _Batch())
-        if member.meta.log_size * 2 > TARGET:  # by itself, so that what is left over here is more than half full
-            self._write([member], 0)
-            return
+            batch = self._empty
+        else:
+            batch = self._batches.setdefault(_columns(member.frame.schema), _Batch())
+            if member.meta.log_size * 2 > TARGET:  # by itself, so that what is left over here is more than half full
+                self._write([member], generation)
+                return
         if batch.weight + member.meta.log_size > TARGET or len(batch.members) == MOST_UNITS:
             self._write_batch(batch)
         batch.add(member)
+        batch.generation = max(batch.generation, generation)
         if sum(one.weight for one in self._batches.values()) > 2 * TARGET:
             self._write_batch(max(self._batches.values(), key=lambda one: one.weight))
 
@@ -207,14 +209,14 @@ class Compaction:
                 continue
             for pack in group:
                 try:
-                    self._take(pack, columns, listing)
+                    self._take(pack, listing)
                 except OSError as error:
                     if error.errno not in GONE:
                         raise  # else another compaction has done it
                 done += len(pack.units)
                 tell(done)
 
-    def _take(self, pack: Pack, columns: tuple[Any, ...], listing: Listing) -> None:
+    def _take(self, pack: Pack, listing: Listing) -> None:
         """Take the units of a pack, but those of deleted attempts, and those of which another pack's copy counts."""
         gone = {attempt for attempts in listing.deleted.values() for attempt in attempts}
         wanted = [
@@ -226,19 +228,17 @@ class Compaction:
         for key in wanted:
             first = pack.firsts[pack.units[key]]
             rows = frame.slice(first, pack.rows_of(key))
-            self._add(Member(pack.claims[key.attempt], pack.meta(key), rows))
-            batch = self._batches[columns] if rows.height else self._empty
-            batch.generation = max(batch.generation, pack.name.generation + 1)
+            self._add(Member(pack.claims[key.attempt], pack.meta(key), rows), pack.name.generation + 1)
 
     def _flush(self) -> None:
         """Write what is left."""
         batches = [batch for batch in self._batches.values() if batch.members]
         if self._empty.members:
-            if batches:  # units without rows go with any others
+            if batches and len(batches[0].members) + len(self._empty.members) <= MOST_UNITS:  # they go with any others
                 batches[0].members += self._empty.members
                 batches[0].generation = max(batches[0].generation, self._empty.generation)
             else:
-                batches = [self._empty]
+                batches.append(self._empty)
         for batch in batches:
             self._write_batch(batch)
 
@@ -248,15 +248,15 @@ class Compaction:
 
     def _write(self, members: list[Member], generation: int) -> None:
         members = sorted(members, key=lambda member: member.order)
-        path = write_pack(self.path, members, generation)
+        path, size = write_pack(self.path, members, generation)
         self.trusted.add(path)
         self.report.packs += 1
         self.report.units += len(members)
-        self.report.written += files.size(path)
+        self.report.written += size
 
 
-def write_pack(path: str, members: list[Member], generation: int) -> str:
-    """Write the pack of some units, in their order, and bring its name to disk; its path.
+def write_pack(path: str, members: list[Member], generation: int) -> tuple[str, int]:
+    """Write the pack of some units, in their order, and bring its name to disk; its path and its bytes.
 
     Raises:
         FormatError: What was written does not read back the same.
@@ -269,13 +269,16 @@ def write_pack(path: str, members: list[Member], generation: int) -> str:
     content = parquet(frame, packed_text((member.claim, member.meta) for member in members), MARK.encode())
     identity = layout.packed_id(generation)
     target = publish(folder, identity, layout.packed_name(identity, len(content), zlib.crc32(content)), content, frame)
-    pack = open_pack(target)
+    try:
+        pack = open_pack(target)
+    except FileNotFoundError:  # another compaction has all of it in an earlier pack already
+        return target, len(content)
     for member in members:
         header = member.meta.header
         if pack.meta(Key(header.attempt, header.writer, header.n)) != member.meta:
             raise FormatError(f"The footer of {target} does not read back as it was written; its sources stay.")
     files.sync_folder(folder)
-    return target
+    return target, len(content)
 
 
 def _columns(schema: Any) -> tuple[Any, ...]:
