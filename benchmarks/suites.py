@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks import probes
-from benchmarks.measure import Outcome, RunFailedError, alternate, run_once
+from benchmarks.measure import Outcome, RunFailedError, Sample, alternate, run_once
 from benchmarks.table import MILLISECONDS, SECONDS, Figure, Part, Row, Unit, alone, compare, per_record, verdict
 
 if TYPE_CHECKING:
@@ -110,6 +110,32 @@ def many_experiments(setting: Setting) -> list[Row]:
         what = "per attempt, beyond 3x the headline's cost per record"
         rows.append(Row(what, MILLISECONDS.show(beyond), target="at most 1.5 ms", verdict=judged))
     rows.append(alone(outcome, "opening it, `len(records)`", Figure("keepers.attempts", "open", MILLISECONDS)))
+    return rows + _compacted(setting)
+
+
+def _compacted(setting: Setting) -> list[Row]:
+    """Questions to many experiments, each in a fresh process, as they were recorded and compacted."""
+    setting.tell("compacting")
+    try:
+        done = run_once("compacted.prepare", setting.sizes, setting.folder / "prepared")
+    except RunFailedError as error:
+        setting.failures["compacted.prepare"] = str(error)
+        return [Row("compacting it", "did not run")]
+    questions = {"length": "`len(collection)`", "numbers": "`experiment_numbers`", "one": "`list(collection[1])`"}
+    outcome = setting.alternate(
+        *(f"compacted.{where}_{question}" for where in ("logs", "packs") for question in questions)
+    )
+    rows = [
+        Row("compacting it", SECONDS.show(Sample((done["compact"],)))),
+        Row("  on disk", f"{MB.show(Sample((done['disk'],)))} in {done['files']:,} files"),
+    ]
+    for question, what in questions.items():
+        packs = Figure(f"compacted.packs_{question}", "seconds", MILLISECONDS)
+        logs = Figure(f"compacted.logs_{question}", "seconds", MILLISECONDS)
+        rows.append(compare(outcome, f"{what}, compacted", packs, "as recorded", logs))
+        found = outcome.get(packs.contestant, "seconds")
+        if found:
+            rows.append(Row("  under a second", "", target="1 s", verdict=verdict(found.median, 1.0)))
     return rows
 
 

@@ -34,6 +34,19 @@ def selftest(
     raise typer.Exit(selftest_command(folder, quick=quick))
 
 
+@app.command()
+def compact(path: Annotated[Path, typer.Argument(help="The collection's folder.")]) -> None:
+    """Put the many small files of a collection into few. Safe while experiments run."""
+    from .collection import ExperimentCollection
+    from .errors import RecorderError
+
+    try:
+        typer.echo(ExperimentCollection(path).compact())
+    except RecorderError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
 def main() -> None:
     """The entry point of `rigorous-recorder`."""
     app()

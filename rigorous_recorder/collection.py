@@ -6,7 +6,7 @@ import operator
 import os
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from .branches import Branch, Condition
+from .branches import Branch, Condition, matcher
 from .errors import (
     ClosedError,
     InvalidCallError,
@@ -23,12 +23,12 @@ from .frames.methods import Flat
 from .keeper import RENAMED, RecordKeeper, restore, restore_chain
 from .levels import ROOT
 from .node import checked, level_data
-from .reading import View, read_collection, read_notes
+from .reading import View, count_compacted, read_collection, read_notes
 from .session import Options, Session, sessions
 from .store import claim as claims
 from .store import files, layout
 from .store.attempt import RUNNING, STALE
-from .store.snapshot import list_attempts, list_claims, list_units
+from .store.snapshot import known_claims, list_collection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .frames.plan import Plan
     from .reading import AttemptView
     from .record import Record, Records
+    from .store.report import CompactionReport
     from .verification import Verification
 
 _GONE: Final = {
@@ -97,9 +98,22 @@ class CollectionView(Flat):
     def _read(self) -> View:
         with storing("the collection cannot be read", self._path):
             self._say_if_missing()
-            view = read_collection(self._path)
+            view = self._of_numbers() or read_collection(self._path)
         view.warn()
         return view
+
+    def _of_numbers(self) -> View | None:
+        """The experiments alone whose numbers are asked for, where nothing else is; None where there are none of them.
+
+        The others are not read: of 10,000 that are compacted, one is there in 0.2 s rather than in a second.
+        """
+        wanted = [condition.wanted for condition in self._conditions if condition.key == "experiment_number"]
+        if not wanted or self._branches or len(wanted) < len(self._conditions) or any(map(callable, wanted)):
+            return None
+        matches = [matcher("experiment_number", one) for one in wanted]
+        numbers = [claim for claim in known_claims(self._path) if all(match(claim.number) for match in matches)]
+        view = read_collection(self._path, numbers)
+        return view if view.attempts else None
 
     @property
     def records(self) -> Records:
@@ -118,6 +132,11 @@ class CollectionView(Flat):
 
     def __len__(self) -> int:
         """The number of records."""
+        if not self._conditions and not self._branches:
+            with storing("the collection cannot be read", self._path):
+                number = count_compacted(self._path)
+            if number is not None:
+                return number
         return len(self._records())
 
     def __iter__(self) -> Iterator[Record]:
@@ -153,7 +172,7 @@ class CollectionView(Flat):
 
     def _numbers(self) -> tuple[int, ...]:
         if not self._conditions and not self._branches:
-            return tuple(sorted({claim.number for claim in list_claims(self._path) if _begun(self._path, claim)}))
+            return tuple(sorted({place.claim.number for place, _ in list_collection(self._path).attempts}))
         return tuple(sorted({attempt.place.claim.number for attempt in self._picked() if attempt.place}))
 
     def __getitem__(self, number: object) -> Records:
@@ -320,12 +339,13 @@ class ExperimentCollection(CollectionView):
         """
         number = operator.index(number)
         with storing("the collection cannot be read", self._path):
-            numbers = self._numbers()
+            claims = {place.claim for place, _ in list_collection(self._path).attempts}
+        numbers = sorted({claim.number for claim in claims})
         if number < 0 and -number <= len(numbers):
             number = numbers[number]
         if number not in numbers:
-            raise UnknownIndexError(f"There is no experiment {number} to resume. Hint: there are {list(numbers)}.")
-        view = read_collection(self._path, [claim for claim in list_claims(self._path) if claim.number == number])
+            raise UnknownIndexError(f"There is no experiment {number} to resume. Hint: there are {numbers}.")
+        view = read_collection(self._path, sorted(claim for claim in claims if claim.number == number))
         view.warn()
         ended = [attempt for attempt in view.attempts if attempt.course and attempt.course.state != RUNNING]
         if not ended:
@@ -400,6 +420,28 @@ class ExperimentCollection(CollectionView):
         with storing("the collection cannot be verified", self._path):
             return Verification(self._path)
 
+    def compact(self, *, progress: bool | None = None) -> CompactionReport:
+        """Put the many logs and packs of this collection into few, so that opening and querying it takes less time.
+
+        Only units of experiments that are over are touched, of which all is whole and nobody writes any more. It may be called
+        at any time, also while experiments run, while others read, or compact it too, and it may be killed at any moment;
+        a second call does nothing more. Files that nobody needs any more go at once where all readers see the new ones at
+        once, that is on local file systems; on others they go with the first compaction an hour later.
+
+        Args:
+            progress: Whether to show a bar; on terminals and in notebooks by default.
+
+        Returns:
+            What was done, and what was left and why.
+
+        Raises:
+            ValueError: There is no collection, or it is of a newer version.
+            StoreError: The disk refused; nothing is lost.
+        """
+        from .compaction import compact
+
+        return compact(self._path, progress=progress)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """The same collection in another process."""
         return _collection, (self._path, self.retries, self._options.mode, self._options.sync_interval)
@@ -422,8 +464,3 @@ def branch_of(branch: RecordKeeper | str) -> Branch:
     raise TypeError(
         f"A branch is a keeper or the text of a lineage, and this is {branch!r}. Hint: under(model='model1')."
     )
-
-
-def _begun(path: str, claim: layout.ClaimName) -> bool:
-    """Whether an attempt of a claim has begun: an empty one is no experiment."""
-    return any(list_units(place.folder)[0] for place in list_attempts(path, claim))

@@ -14,9 +14,10 @@ from .reading import read_collection
 from .session import EXIT_WAIT, Session, sessions
 from .store import claim as claims
 from .store import latest
-from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, Course
+from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, STALE, Course
 from .store.background import background
-from .store.snapshot import AttemptPlace
+from .store.deletion import delete_attempt
+from .store.snapshot import AttemptPlace, is_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -110,11 +111,11 @@ class Experiment(RecordKeeper):
             self._began["experiment_start_time"] = start
             self._define()
         except BaseException as error:
-            self._undo(error)
+            self._undo(error, fresh=run == 1)
             raise
         return self
 
-    def _undo(self, error: BaseException) -> None:
+    def _undo(self, error: BaseException, *, fresh: bool) -> None:
         """End what could not be begun; an attempt that has no file yet is no attempt, and gives its number back."""
         assert self._session.place is not None
         open_experiments.pop(self._session.place.folder, None)
@@ -125,7 +126,7 @@ class Experiment(RecordKeeper):
         finally:
             with contextlib.suppress(OSError):  # the error that is on its way says it already
                 self._session.close("this experiment could not be begun")
-            claims.give_back(self._session.place.folder)
+            claims.give_back(self._session.place.folder, claim=fresh)
 
     def __enter__(self) -> Self:
         """The experiment itself."""
@@ -175,6 +176,33 @@ class Experiment(RecordKeeper):
             runs = [_run(attempt) for attempt in self._view().attempts]
             self._session.end(*_outcome(error), max(runs, default=0))
         self._facts = None
+
+    def delete(self) -> None:
+        """Move the attempt into the collection's trash: nothing of it is read any more, and its number is not given again.
+
+        It can be restored by hand, until the trash is emptied (docs/format.md, "Deleted attempts"). What is of it in compacted
+        packs comes into the trash with the next `compact()`. A second call changes nothing.
+
+        Raises:
+            ClosedError: It is running, or stale and not closed.
+            StoreError: The disk refused.
+        """
+        place, session = self._session.place, self._session
+        assert place is not None  # an experiment is on disk
+        with storing(f"experiment {self.number} cannot be deleted", session.path):
+            if not is_deleted(place):
+                attempts = self._view().attempts
+                state = attempts[0].course.state if attempts and attempts[0].course else None
+                if state == RUNNING or place.id in open_experiments:
+                    raise ClosedError(f"Experiment {self.number} is running. Hint: delete it when it is closed.")
+                if state == STALE:
+                    raise ClosedError(
+                        f"Experiment {self.number} is stale: it may still be running on another host. "
+                        "Hint: when it is not, close(error='...') settles it."
+                    )
+                session.close(f"experiment {self.number} was deleted")
+                session.close_editor()
+            delete_attempt(session.path, place)
 
     def _finish(self, error: BaseException | str | None) -> None:
         session = self._session

@@ -198,12 +198,13 @@ class RecordKeeper(Flat, Node):
 
     def _view(self) -> View:
         from .reading import read_attempt, read_collection, read_memory
+        from .store.snapshot import attempt_units
 
         if self._session.place is None:
             return read_memory(self._session.journal.memory())
         with storing("the records cannot be read", self._session.folder):
             view = read_collection(self._session.path, claims=())
-            attempt = read_attempt(view, self._session.place)
+            attempt = read_attempt(view, self._session.place, attempt_units(self._session.place))
         if attempt.units:
             view.attempts.append(attempt)
         return view

@@ -20,6 +20,7 @@ from .store.background import background
 from .store.journal import Journal
 from .store.lock import LOCK
 from .store.modes import MAPPED, WRITTEN, best_mode
+from .store.snapshot import find_unit
 from .store.unitfile import MINIMUM
 
 if TYPE_CHECKING:
@@ -243,9 +244,13 @@ class Session:
     def _seal(self, writer: str) -> None:
         """Have this writer's units sealed that still are logs, unless all of them together are small."""
         folder = self.folder
-        names = [
-            name for name in map(layout.parse_unit, files.names(folder)) if name is not None and name.writer == writer
-        ]
+        try:
+            found = files.names(folder)
+        except FileNotFoundError:
+            if find_unit(folder, writer, 1) is None:
+                raise
+            return  # all of it was compacted meanwhile
+        names = [name for name in map(layout.parse_unit, found) if name is not None and name.writer == writer]
         packs = {name.n for name in names if name.sealed}
         logs = [f"{folder}/{layout.log_name(writer, n)}" for n in sorted({name.n for name in names} - packs)]
         if not packs and sum(map(_size, logs)) < SEAL_FROM:

@@ -22,6 +22,7 @@ CLAIM = re.compile(r"(?a)(\d{6}|[1-9]\d{6,14})\.([1-9]\d{0,8})")
 UNIT = re.compile(
     r"(?a)([0-9a-f]{32})\.([1-9]\d{0,8})(?:\.log|-(0|[1-9]\d{0,14})-([1-9]\d{0,14})-([0-9a-f]{8})\.parquet)"
 )
+PACKED = re.compile(r"(?a)[0-9a-f]{32}-([1-9]\d{0,14})-([0-9a-f]{8})\.parquet")
 Unit = namedtuple("Unit", "header events rows alive")  # noqa: PYI024  (events: mark, payload; rows: local level, record)
 EXTENSIONS = {
     1: tuple, 2: set, 3: frozenset, 4: Path, 5: uuid.UUID, 6: Decimal, 7: dt.datetime.fromisoformat,
@@ -137,36 +138,64 @@ def _columns(columns, count):
 
 def read_pack(path, name):
     """The unit in a pack, every checksum of it checked."""
+    described = _described(path, b"RRPACK1 ", int(name[4]), name[5])
+    header, events, rows, _, _, beat = described
+    assert (header["writer"], header["n"], rows) == (name[1], int(name[2]), int(name[3]))
+    return Unit(header, [event[:2] for event in events], _records(pq.read_table(path)), max(beat, header["time"]))
+
+
+def read_packs(folder):
+    """The units of compacted packs, by claim, attempt, writer and number: the first pack by name counts."""
+    units = {}
+    for path in sorted(folder.glob("*.parquet")):
+        name = PACKED.fullmatch(path.name)
+        if not name or path.is_symlink():
+            continue
+        attempts, described = _described(path, b"RRPACK2 ", int(name[1]), name[2])
+        table, first = pq.read_table(path), 0
+        for attempt, writer, n, rows, _, _, (header, events, beat) in described:
+            assert (header["attempt"], header["writer"], header["n"]) == (attempts[attempt][0], writer, n)
+            records = _records(table.slice(first, rows))
+            unit = Unit(header, [event[:2] for event in events], records, max(beat, header["time"]))
+            units.setdefault((attempts[attempt][0], writer, n), (tuple(attempts[attempt][1:]), unit))
+            first += rows
+        assert first == table.num_rows
+    return units
+
+
+def _described(path, mark, size, crc):
     data = path.read_bytes()
     footer = data[-8 - int.from_bytes(data[-8:-4], "little") :]
-    at = footer.rindex(b"RRPACK1 ") + 8
-    crc = zlib.crc32(footer[:at] + b"0" * 8 + footer[at + 8 :])
-    assert (len(data), zlib.crc32(data), crc) == (int(name[4]), int(name[5], 16), int(footer[at : at + 8], 16))
-    table, text = pq.read_table(path), pq.read_metadata(path).metadata[b"rigorous_recorder"]
-    header, events, rows, _, _, beat = unpack(zlib.decompress(base64.b64decode(text[17:], validate=True)))
-    assert (header["writer"], header["n"], rows) == (name[1], int(name[2]), int(name[3]))
+    at = footer.rindex(mark) + 8
+    sum_ = zlib.crc32(footer[:at] + b"0" * 8 + footer[at + 8 :])
+    assert (len(data), zlib.crc32(data), sum_) == (size, int(crc, 16), int(footer[at : at + 8], 16))
+    text = pq.read_metadata(path).metadata[b"rigorous_recorder"]
+    return unpack(zlib.decompress(base64.b64decode(text[17:], validate=True)))
+
+
+def _records(table):
     columns = {column: table[column].to_pylist() for column in table.column_names}
     records = [(local, {}) for local in columns["rr_level"]]
     for column, values in columns.items():
         if column.startswith("rr_") and not column.startswith("rr_key:"):
             continue
         key = column.removeprefix("rr_key:")
-        exacts = columns.get(f"rr_exact:{key}", [None] * rows)
+        exacts = columns.get(f"rr_exact:{key}", [None] * len(records))
         for (_, record), value, exact in zip(records, values, exacts, strict=True):
             if exact is not None or value is not None:
                 record[key] = value if exact is None else unpack(exact, 1)
-    return Unit(header, [event[:2] for event in events], records, max(beat, header["time"]))
+    return records
 
 
-def read_units(folder):
-    """The units in a folder, in order."""
-    units = {}
+def read_units(folder, packed=()):
+    """The units in a folder and those of its attempt in compacted packs, which count first; in order."""
+    units = dict(packed)
     for path in sorted(folder.glob("*.parquet")) + sorted(folder.glob("*.log")):
         name = UNIT.fullmatch(path.name)
-        if name and not path.is_symlink() and name.groups()[:2] not in units:
+        if name and not path.is_symlink() and (name[1], int(name[2])) not in units:
             unit = read_pack(path, name) if name[5] else read_log(path.read_bytes())
             assert (unit.header["version"], unit.header["features"]) == (1, [])
-            units[name.groups()[:2]] = unit
+            units[name[1], int(name[2])] = unit
     return sorted(units.values(), key=lambda unit: [unit.header[key] for key in ("start", "writer", "n")])
 
 
@@ -240,13 +269,19 @@ def read(path):
     path, records = Path(path), []
     assert json.loads((path / "format").read_text())["version"] == 1
     notes = inherited(read_levels(read_units(path / "notes"))[0], ("", 0))
-    claims = [name for name in map(CLAIM.fullmatch, os.listdir(path)) if name]
-    for name in sorted(claims, key=lambda name: (int(name[1]), int(name[2]))):
-        for folder in sorted((path / name[0]).iterdir()):
-            units = read_units(folder) if re.fullmatch("[0-9a-f]{32}", folder.name) else []
-            levels, locals_ = read_levels(units)
-            above = {**notes, **automatic(units, int(name[1]))}
-            for unit, numbers in zip(units, locals_, strict=True):
-                bases = {local: {**above, **inherited(levels, level)} for local, level in numbers.items()}
-                records += [{**bases.get(local, above), **record} for local, record in unit.rows]
+    packed, attempts, deleted = read_packs(path / "packs"), set(), set()
+    for name in filter(None, map(CLAIM.fullmatch, os.listdir(path))):
+        for entry in (path / name[0]).iterdir():
+            found = re.fullmatch(r"([0-9a-f]{32})(\.deleted)?", entry.name)
+            if found:
+                (deleted if found[2] else attempts).add((int(name[1]), int(name[2]), found[1]))
+    attempts |= {(*claim, attempt) for (attempt, _, _), (claim, _) in packed.items()}
+    for number, try_, attempt in sorted(attempts - deleted):
+        own = {key[1:]: unit for key, (_, unit) in packed.items() if key[0] == attempt}
+        units = read_units(path / f"{number:06d}.{try_}" / attempt, own)
+        levels, locals_ = read_levels(units)
+        above = {**notes, **automatic(units, number)}
+        for unit, numbers in zip(units, locals_, strict=True):
+            bases = {local: {**above, **inherited(levels, level)} for local, level in numbers.items()}
+            records += [{**bases.get(local, above), **record} for local, record in unit.rows]
     return records

@@ -1,5 +1,6 @@
 """The document of the format is true: a reader written from it alone reads the same, and its constants are the code's."""
 
+import base64
 import datetime as dt
 import json
 import math
@@ -30,12 +31,16 @@ from rigorous_recorder.store import (
     blocks,
     claim,
     columns,
+    compact,
     current,
+    deletion,
     layout,
     names,
     pack,
+    packed,
     packmeta,
     series,
+    snapshot,
 )
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.source import LogSource, PackSource
@@ -374,16 +379,21 @@ def test_magics_and_sizes():
 
 def test_names(collection):
     writer, lines = "0f" * 16, re.search("```\n(.*?)```", TEXT, re.DOTALL)[1].splitlines()
-    names = [line.split()[0].replace("<W>", writer).replace("<n>", "3").replace("<k>", "4") for line in lines]
-    names[-2] = names[-2].replace("<rows>", "5").replace("<len>", "6").replace("<crc>", "0000002a")
-    form, notes, claimed, folder, log, packed, temporary = names
-    assert (form, notes) == (layout.FORMAT_FILE, f"{layout.NOTES}/")
+    values = {"W": writer, "A": writer, "P": writer, "n": "3", "k": "4", "rows": "5", "len": "6", "crc": "0000002a"}
+    names = [re.sub("<([A-Za-z]+)>", lambda match: values[match[1]], line.split()[0]) for line in lines]
+    form, notes, claimed, folder, log, sealed, deleted, compacted, trash, temporary = names
+    assert (form, notes, trash) == (layout.FORMAT_FILE, f"{layout.NOTES}/", f"{layout.TRASH}/")
     assert layout.parse_claim(claimed.strip("/")) == (7, 2)
-    assert folder == "<A>/"
+    assert folder == f"{writer}/"
     assert log == layout.log_name(writer, 3)
-    assert packed == layout.pack_name(writer, 3, 5, 6, 42)
-    assert layout.parse_unit(packed) == (writer, 3, 5, 6, 42)
+    assert sealed == layout.pack_name(writer, 3, 5, 6, 42)
+    assert layout.parse_unit(sealed) == (writer, 3, 5, 6, 42)
+    assert deleted == layout.deleted_name(writer)
+    assert layout.parse_deleted(deleted) == writer
+    assert compacted == f"{layout.PACKS}/{layout.packed_name(writer, 6, 42)}"
+    assert layout.parse_packed(compacted.partition("/")[2]) == (writer, 6, 42)
     assert temporary == layout.temporary_name(writer, 4)
+    assert layout.is_temporary(temporary)
     collection.add_notes(a=1)
     said = json.loads(re.search(r"`(\{.*?\})`", TEXT)[1].replace("<32 hex digits>", writer))
     real = json.loads((Path(collection.path) / "format").read_text())
@@ -413,6 +423,26 @@ def test_packs_columns_and_footer():
     text = packmeta.pack_meta(packmeta.PackMeta(units.header(), [], 5, 6, 7))
     assert f"have under `{packmeta.KEY}` the text `{text.split()[0]} <crc> <data>`" in FLAT
     assert f"`{text.split()[1]}` in the place of these digits" in FLAT
+
+
+def test_compacted_packs_and_deleted_attempts():
+    header = units.header()
+    meta = packmeta.PackMeta(header, [], 5, 6, 7, 8.0)
+    text = packed.packed_text([(layout.ClaimName(7, 2), meta)])
+    assert f"The footer's text is `{text.split()[0]} <crc> <data>`" in FLAT
+    inflated = zlib.decompress(base64.b64decode(text.split()[2]))
+    attempts, ((place, writer, n, *identity, (_, events, beat)),) = second_reader.unpack(inflated)
+    assert attempts == [[header.attempt, 7, 2]]
+    assert (place, writer, n, identity, events, beat) == (0, header.writer, header.n, [5, 6, 7], [], 8.0)
+    assert (
+        f"at most {compact.MOST_UNITS:,} units and of {compact.TARGET >> 20} MiB of logs, or of one larger unit" in FLAT
+    )
+    assert f"the first eight digits of `<P>` are `{layout.packed_id(0)[:8]}` less 1 for each time" in FLAT
+    assert layout.packed_id(3).startswith("fffffffc")
+    assert layout.PackedName(layout.packed_id(3), 1, 1).generation == 3
+    place = snapshot.AttemptPlace(layout.ClaimName(7, 2), "<A>", "")
+    assert f"Its folder is then `trash/<claim>-<A>`, as in `{deletion.trash_folder('.', place)[2:]}`" in FLAT
+    assert (compact.GRACE, "an hour on others" in FLAT) == (3600, True)
 
 
 def test_states():

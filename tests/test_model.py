@@ -29,6 +29,7 @@ from rigorous_recorder import session as sessions
 from rigorous_recorder.store import journal as journals
 from rigorous_recorder.store import layout, machine, pack
 from rigorous_recorder.store.background import background
+from rigorous_recorder.store.compact import compact
 
 AGAIN = {"failed", "killed"}
 TIMES = {"experiment_start_time", "experiment_end_time", "experiment_duration"}
@@ -116,6 +117,7 @@ class Study(RuleBasedStateMachine):
             self.stack.enter_context(patch)
         self.folder = self.stack.enter_context(tempfile.TemporaryDirectory())
         self.attempts = []
+        self.taken = set()
         self.notes = {}
         self.ids = 0
         self.held = []
@@ -200,10 +202,11 @@ class Study(RuleBasedStateMachine):
     def new_experiment(self, info):
         info = self.unique(info)
         number, failures = 1, 0
-        if self.attempts:
-            highest = max(attempt.number for attempt in self.attempts)
-            last = [attempt for attempt in self.attempts if attempt.number == highest][-1]
-            number, failures = (highest, last.error_number) if last.state in AGAIN else (highest + 1, 0)
+        if self.attempts or self.taken:
+            highest = max([*(attempt.number for attempt in self.attempts), *self.taken])
+            last = [attempt for attempt in self.attempts if attempt.number == highest]
+            again = highest not in self.taken and last[-1].state in AGAIN
+            number, failures = (highest, last[-1].error_number) if again else (highest + 1, 0)
         attempt = Attempt(number, failures, info)
         attempt.root.keeper = self.collection.new_experiment(info)
         assert attempt.root.keeper.number == number
@@ -400,6 +403,19 @@ class Study(RuleBasedStateMachine):
         for node in self.nodes():
             if node.parent is not None and not node.pending:
                 node.keeper = None
+
+    @rule()
+    def compact(self):
+        """All that is closed goes into packs, and what is in packs goes from where it was."""
+        compact(self.folder + "/study", grace=0)
+
+    @precondition(lambda self: self.closed())
+    @rule(pick=PICK)
+    def delete_experiment(self, pick):
+        attempt = self.closed()[pick % len(self.closed())]
+        self.collection.experiments[self.attempts.index(attempt)].delete()
+        self.attempts.remove(attempt)
+        self.taken.add(attempt.number)
 
     # ---- what must hold ----------------------------------------------------------------------------------------------
 

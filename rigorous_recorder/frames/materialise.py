@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from rigorous_recorder.errors import DamageWarning, RecorderError, warn
+from rigorous_recorder.store import files
 from rigorous_recorder.store.names import EXACT, LEVEL, column_name
 from rigorous_recorder.store.notes import UNDECODABLE
 from rigorous_recorder.store.packread import Wanted, damaged, read_frames
@@ -144,6 +145,11 @@ def _read_packs(asked: list[Asked], own: Sequence[Column]) -> list[pl.DataFrame 
     try:
         return [*read_frames([_wanted(part, where, own) for part, where in asked])]
     except (RecorderError, OSError) as error:
+        gone = [
+            part.kept for part, _ in asked if isinstance(part.kept, PackSource) and not files.exists(part.kept.path)
+        ]
+        if gone and all(source.moved() for source in gone):
+            return _read_packs(asked, own)  # they were compacted meanwhile
         if len(asked) == 1:
             _lacks(asked[0][0], error)
             return [None]
@@ -153,7 +159,10 @@ def _read_packs(asked: list[Asked], own: Sequence[Column]) -> list[pl.DataFrame 
 def _wanted(part: Part, where: pl.Expr | None, own: Sequence[Column]) -> Wanted:
     assert isinstance(part.kept, PackSource)
     conditions = [one for one in (part.where(), where) if one is not None]
-    return Wanted(part.kept.path, _needed(part, own), part.rows, pl.all_horizontal(conditions) if conditions else None)
+    return Wanted(
+        part.kept.path, _needed(part, own), part.rows, pl.all_horizontal(conditions) if conditions else None,
+        None if part.kept.alone else part.kept.first,
+    )  # fmt: skip
 
 
 def _read_log(part: Part, own: Sequence[Column]) -> pl.DataFrame | None:

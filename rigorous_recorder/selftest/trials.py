@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ..collection import ExperimentCollection
 from ..errors import DamageWarning, RecorderError
 from ..store import files, layout, modes
-from ..store.snapshot import list_attempts, list_claims, list_units
+from ..store.snapshot import list_claims, list_units, look_into
 from .place import WorkerError, answer, ready
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def cuts(place: Place) -> Row:
     process.kill()
     _rest(process)
     (claim,) = list_claims(path)
-    (attempt,) = list_attempts(path, claim)
+    ((attempt,), _) = look_into(path, claim)
     log = list_units(attempt.folder)[0][0].path
     data = files.read_all(log)
     used, before = len(data.rstrip(b"\0")), None

@@ -10,12 +10,12 @@ from ..values import decode_exact, encode_exact, storable
 from . import files, machine
 from . import unit as u
 from .machine import Machine
-from .snapshot import GONE, AttemptPlace, list_units, open_unit
+from .snapshot import GONE, attempt_units, open_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .snapshot import UnitPlace
+    from .snapshot import AttemptPlace, UnitPlace
     from .source import UnitSource
     from .unit import Header
 
@@ -251,12 +251,14 @@ def may_be_torn(place: UnitPlace, source: UnitSource) -> bool:
     return time.time() - heartbeat(place, header) >= SILENCE if alive is None else not alive
 
 
-def read_course(attempt: AttemptPlace, *, now: float | None = None, silence: float = SILENCE) -> Course | None:
-    """The course of an attempt from its files alone; None when it holds no begin entry: nobody was there, or not yet."""
+def read_course(
+    attempt: AttemptPlace, units: Iterable[UnitPlace], *, now: float | None = None, silence: float = SILENCE
+) -> Course | None:
+    """The course of an attempt that has these units; None when it holds no begin entry: nobody was there, or not yet."""
     started = time.monotonic()
-    begins, ends, signs = _read(attempt)
+    begins, ends, signs = _read(units)
     if begins and course(begins, ends, signs, 0.0, silence).state == KILLED and died_since(begins, started):
-        begins, ends, signs = _read(attempt)
+        begins, ends, signs = _read(attempt_units(attempt))
     return course(begins, ends, signs, time.time() if now is None else now, silence) if begins else None
 
 
@@ -269,12 +271,12 @@ def died_since(begins: list[Begin], started: float) -> bool:
     return machine.found_gone(machine_of(_latest(begins).header), started)
 
 
-def _read(attempt: AttemptPlace) -> tuple[list[Begin], list[End], Signs]:
+def _read(units: Iterable[UnitPlace]) -> tuple[list[Begin], list[End], Signs]:
     begins: list[Begin] = []
     ends: list[End] = []
     signs = Signs({}, {})
     unreadable: FormatError | None = None
-    for place in list_units(attempt.folder)[0]:
+    for place in units:
         try:
             source = open_unit(place)
         except FormatError as error:

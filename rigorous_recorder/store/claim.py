@@ -14,7 +14,8 @@ from ..lineage import canonical
 from . import files, latest, layout
 from .attempt import CLAIM_SILENCE, FINISHED, RUNNING, STALE, Course, read_course
 from .layout import ClaimName
-from .snapshot import list_attempts, list_claims
+from .packed import list_packs
+from .snapshot import list_claims, list_collection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +135,11 @@ def _nothing_there(path: str) -> bool:
     if layout.FORMAT_FILE in names:
         return check_collection(path)  # somebody has just made it
     strange = [
-        name for name in names if not name.startswith(".") and name != layout.NOTES and not layout.parse_claim(name)
+        name
+        for name in names
+        if not name.startswith(".")
+        and name not in (layout.NOTES, layout.PACKS, layout.TRASH)
+        and not layout.parse_claim(name)
     ]
     if strange:
         raise NotACollectionError(
@@ -169,9 +174,9 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
     raise StoreError(f"no number could be claimed in {path} within {ROUNDS} tries. Hint: check the folder.")
 
 
-def give_back(folder: str) -> None:
-    """Remove an attempt's folder and its claim if nothing was ever written there."""
-    for empty in (folder, folder.rpartition("/")[0]):
+def give_back(folder: str, *, claim: bool) -> None:
+    """Remove an attempt's folder if nothing was ever written there, and, of one that is new, its claim."""
+    for empty in (folder, folder.rpartition("/")[0])[: 1 + claim]:
         try:
             files.remove_folder(empty)
         except OSError:  # not empty: something was
@@ -181,6 +186,9 @@ def give_back(folder: str) -> None:
 def _decide(path: str, info: Mapping[str, Any], retries: str) -> tuple[ClaimName, int]:
     """The number and try to claim by what is on disk now, and how many attempts failed in a row before it."""
     claims = list_claims(path)
+    compacted = list_packs(path).highest  # a copy may have left the empty folders of claims behind
+    if compacted is not None and (not claims or compacted > claims[-1]):
+        claims.append(compacted)
     if not claims:
         return ClaimName(1, 1), 0
     if retries == SAME_INFO:
@@ -223,22 +231,27 @@ def _failed_with(path: str, claims: list[ClaimName], info: Mapping[str, Any]) ->
     return None
 
 
+_SETTLED: Final = Course(FINISHED, 0.0, 0.0, 0.0, None, 0, {})
+"""The course of what must not be tried again, whatever it was."""
+
+
 def _courses(path: str, claim: ClaimName) -> list[Course]:
     """How the attempts under a claim went, silence being judged by the file server's clock on both sides."""
-    courses = []
-    for attempt in list_attempts(path, claim):
+    listing = list_collection(path, [claim])
+    courses = [_SETTLED for _ in listing.deleted.get(claim, ())]  # the number of what was deleted is not given again
+    for place, units in listing.attempts:
         try:
-            course = read_course(attempt, silence=CLAIM_SILENCE)
+            course = read_course(place, units, silence=CLAIM_SILENCE)
             if course is not None and course.state in (RUNNING, STALE):
-                course = read_course(attempt, now=_server_now(path), silence=CLAIM_SILENCE)
+                course = read_course(place, units, now=server_now(path), silence=CLAIM_SILENCE)
         except RecorderError:  # of a newer version or damaged: it is somebody's, and nothing says that it failed
-            course = Course(FINISHED, 0.0, 0.0, 0.0, None, 0, {})
+            course = _SETTLED
         if course is not None:
             courses.append(course)
     return courses
 
 
-def _server_now(path: str) -> float:
+def server_now(path: str) -> float:
     """Now, by the clock of the file server: the modification time of a file just made there."""
     temporary = f"{path}/{layout.temporary_name(layout.new_id(), 1)}"
     files.close(files.create(temporary))

@@ -245,6 +245,18 @@ def mark(folder: str) -> Mark:
     return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
+def changed(path: str) -> float:
+    """When a file last changed or got its name, in seconds since the epoch by the file server's clock."""
+    status = os.lstat(path)
+    return max(status.st_mtime, status.st_ctime)
+
+
+def signature(path: str) -> tuple[int, ...]:
+    """Numbers that change when another file is there, or the file is another: inode, bytes, time of modification."""
+    status = os.lstat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def is_folder(path: str) -> bool:
     """Whether the path is a folder, and no link to one. OSError when that cannot be told: it is not taken for missing."""
     try:

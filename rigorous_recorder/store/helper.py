@@ -30,6 +30,13 @@ _MOST_PENDING: Final = 1 << 20
 """Bytes of requests that wait here when the pipe is full."""
 
 
+def module_command(module: str) -> tuple[list[str], dict[str, str]]:
+    """The command that runs a module of ours in another process of this interpreter, and its environment."""
+    search = [_PACKAGE_PARENT, *filter(None, [os.environ.get("PYTHONPATH")])]
+    # -P: what lies in the working folder is not imported
+    return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
+
+
 class SealingHelper:
     """A helper process, started at the first request, and again when one died or went idle.
 
@@ -118,14 +125,14 @@ class SealingHelper:
 
         if not sys.executable:
             return False
-        search = [_PACKAGE_PARENT, *filter(None, [os.environ.get("PYTHONPATH")])]
+        command, environment = module_command(MODULE)
         try:
             self._process = subprocess.Popen(  # noqa: S603  (this interpreter, our module)
-                [sys.executable, "-P", "-m", MODULE],  # -P: what lies in the working folder is not imported
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
+                env=environment,
                 start_new_session=True,  # Ctrl-C in the terminal is for the recorder
                 bufsize=0,
             )

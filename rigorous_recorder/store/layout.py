@@ -6,6 +6,9 @@
         <A>/                                 an attempt, 32 hex digits
             <W>.<n>.log                      unit n of writer W, W being 32 hex digits
             <W>.<n>-<rows>-<len>-<crc>.parquet   the same unit, sealed: its rows, bytes and CRC-32
+        <A>.deleted                          the attempt of this id was deleted: nothing of it is read
+    packs/<P>-<len>-<crc>.parquet            many units, compacted: the pack's id, bytes and CRC-32
+    trash/000007.2-<A>/                      what there is of a deleted attempt
     .tmp-<W>-<k>                             a file in the making, beside its target
 
 Names must match exactly; others are ignored, so that nothing put into the folder can mislead a reader.
@@ -20,6 +23,8 @@ from typing import Final, NamedTuple
 
 FORMAT_FILE: Final = "format"
 NOTES: Final = "notes"
+PACKS: Final = "packs"
+TRASH: Final = "trash"
 FORMAT_VERSION: Final = 1
 MAX_NUMBER: Final = 10**15
 
@@ -30,6 +35,11 @@ _PACK: Final = re.compile(
     r"(?P<writer>[0-9a-f]{32})\.(?P<n>[1-9]\d{0,8})-(?P<rows>0|[1-9]\d{0,14})-(?P<size>[1-9]\d{0,14})-(?P<crc>[0-9a-f]{8})\.parquet",
     re.ASCII,
 )
+_PACKED: Final = re.compile(r"(?P<id>[0-9a-f]{32})-(?P<size>[1-9]\d{0,14})-(?P<crc>[0-9a-f]{8})\.parquet", re.ASCII)
+_TEMPORARY: Final = re.compile(r"\.tmp-[0-9a-f]{32}-\d{1,9}", re.ASCII)
+_DELETED: Final = re.compile(r"(?P<attempt>[0-9a-f]{32})\.deleted", re.ASCII)
+_GENERATION_DIGITS: Final = 8
+_YOUNGEST: Final = 16**_GENERATION_DIGITS - 1
 
 
 class ClaimName(NamedTuple):
@@ -52,6 +62,19 @@ class UnitName(NamedTuple):
     def sealed(self) -> bool:
         """Whether this names a pack rather than a log."""
         return self.rows is not None
+
+
+class PackedName(NamedTuple):
+    """The name of a pack of many units: its id (32 hex digits), its size in bytes and its CRC-32."""
+
+    id: str
+    size: int
+    crc: int
+
+    @property
+    def generation(self) -> int:
+        """0 for a pack of logs and sealed units, else more than that of any pack that it was made of."""
+        return _YOUNGEST - int(self.id[:_GENERATION_DIGITS], 16)
 
 
 def newer(version: int, features: list[str]) -> bool:
@@ -94,9 +117,47 @@ def pack_name(writer: str, n: int, rows: int, size: int, crc: int) -> str:
     return f"{writer}.{n}-{rows}-{size}-{crc:08x}.parquet"
 
 
+def packed_id(generation: int) -> str:
+    """A random id for a pack of many units. It comes, in the order of names, before those of earlier generations.
+
+    Raises:
+        ValueError: There is no such generation.
+    """
+    if not 0 <= generation <= _YOUNGEST:
+        raise ValueError(f"there is no generation {generation}")
+    return f"{_YOUNGEST - generation:0{_GENERATION_DIGITS}x}{new_id()[_GENERATION_DIGITS:]}"
+
+
+def packed_name(pack: str, size: int, crc: int) -> str:
+    """The file name of a pack of many units."""
+    return f"{pack}-{size}-{crc:08x}.parquet"
+
+
+def parse_packed(name: str) -> PackedName | None:
+    """The pack of many units that a file name stands for, or None."""
+    match = _PACKED.fullmatch(name)
+    return None if match is None else PackedName(match["id"], int(match["size"]), int(match["crc"], 16))
+
+
+def deleted_name(attempt: str) -> str:
+    """The name of the file in a claim that says that an attempt was deleted."""
+    return f"{attempt}.deleted"
+
+
+def parse_deleted(name: str) -> str | None:
+    """The id of the attempt that a file in a claim says was deleted, or None."""
+    match = _DELETED.fullmatch(name)
+    return None if match is None else match["attempt"]
+
+
 def temporary_name(writer: str, k: int) -> str:
     """The name of a file in the making, beside its target."""
     return f".tmp-{writer}-{k}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether this names a file in the making."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def parse_unit(name: str) -> UnitName | None:

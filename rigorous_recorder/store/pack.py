@@ -125,32 +125,63 @@ def _same_file(path: str, decoded: Decoded) -> bool:
 
 def _write(folder: str, decoded: Decoded, log_size: int, log_crc: int) -> str:
     """Write a unit's pack, compare it and give it its name; its path."""
-    header = decoded.header
-    meta = PackMeta(header, kept_events(decoded.events), decoded.rows, log_size, log_crc, decoded.beat)
-    content = parquet(decoded.frame, pack_meta(meta))
-    target = f"{folder}/{layout.pack_name(header.writer, header.n, decoded.rows, len(content), zlib.crc32(content))}"
-    temporary, descriptor = _temporary(folder, header.writer)
+    meta = PackMeta(decoded.header, kept_events(decoded.events), decoded.rows, log_size, log_crc, decoded.beat)
+    return write_sealed(folder, meta, decoded.frame)
+
+
+def write_sealed(folder: str, meta: PackMeta, frame: pl.DataFrame) -> str:
+    """Write the pack of one unit into a folder; its path. The folder's names are not brought to disk here.
+
+    Raises:
+        FormatError: What was written does not read back the same.
+        OSError: The disk refused.
+    """
+    content = parquet(frame, pack_meta(meta))
+    header = meta.header
+    name = layout.pack_name(header.writer, header.n, meta.rows, len(content), zlib.crc32(content))
+    target = publish(folder, header.writer, name, content, frame)
+    if load_meta(target) != meta:
+        raise FormatError(f"The footer of {target} does not read back as it was written; the log stays.")
+    return target
+
+
+def publish(folder: str, owner: str, name: str, content: memoryview, frame: pl.DataFrame) -> str:
+    """Bring a Parquet file to disk, compare it with the frame that it was made of, and only then give it its name.
+
+    Args:
+        folder: Where it goes; its names are not brought to disk here.
+        owner: An id for the temporary file's name.
+        name: Of the file.
+        content: Of the file.
+        frame: Its rows.
+
+    Returns:
+        Its path.
+
+    Raises:
+        FormatError: What was written does not read back the same.
+        OSError: The disk refused.
+    """
+    temporary, descriptor = _temporary(folder, owner)
     try:
         try:
             files.write_at(descriptor, content, 0)
             files.sync_file(descriptor)
         finally:
             files.close(descriptor)
-        _check_written(temporary, content, decoded)
-        files.rename(temporary, target)
+        _check_written(temporary, content, frame)
+        files.rename(temporary, f"{folder}/{name}")
     except BaseException:
         with suppress(OSError):
             files.remove(temporary)
         raise
-    if load_meta(target) != meta:
-        raise FormatError(f"The footer of {target} does not read back as it was written; the log stays.")
-    return target
+    return f"{folder}/{name}"
 
 
-def _check_written(path: str, content: memoryview, decoded: Decoded) -> None:
+def _check_written(path: str, content: memoryview, frame: pl.DataFrame) -> None:
     written = files.read_all(path)
-    if written != content or not equal(parsed(written, path), decoded.frame):
-        raise FormatError(f"What was written to {path} does not read back the same; the log stays.")
+    if written != content or not equal(parsed(written, path), frame):
+        raise FormatError(f"What was written to {path} does not read back the same; its source stays.")
 
 
 def _temporary(folder: str, writer: str) -> tuple[str, int]:
@@ -164,13 +195,13 @@ def _temporary(folder: str, writer: str) -> tuple[str, int]:
             k += 1
 
 
-def parquet(frame: pl.DataFrame, meta: str) -> memoryview:
-    """A frame as a Parquet file with our text in its footer."""
+def parquet(frame: pl.DataFrame, meta: str, mark: bytes = b"RRPACK1") -> memoryview:
+    """A frame as a Parquet file with our text, which starts with `mark`, in its footer."""
     rows = min(max(CELLS // frame.width, LEAST_ROWS), MOST_ROWS)
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", row_group_size=rows, data_page_size=PAGE_SIZE, metadata={KEY: meta})
     content = buffer.getbuffer()  # no copy of it is made
-    stamp(content)
+    stamp(content, mark)
     return content
 
 

@@ -24,7 +24,7 @@ from . import unit as u
 from .replay import Event
 
 KEY: Final = "rigorous_recorder"
-_TEXT: Final = re.compile(rb"RRPACK1 ([0-9a-f]{8}) ([A-Za-z0-9+/]+={0,2})")
+_TEXT: Final = re.compile(rb"RRPACK[12] ([0-9a-f]{8}) ([A-Za-z0-9+/]+={0,2})")
 _ARROW: Final = b"\x0cARROW:schema\x18"
 _DESCRIBED: Final = re.compile(_ARROW + rb"[\x80-\xff]*[\0-\x7f][A-Za-z0-9+/]+={0,2}")
 _ZEROS: Final = b"0" * 8
@@ -33,7 +33,7 @@ _GUESS: Final = 1 << 16
 """Bytes to read at first from a file's end: footers are rarely longer."""
 _MOST: Final = 1 << 28
 """Bytes that a text may inflate to: no unit's events are more, and a hostile file must not fill the memory."""
-_MOST_EVENTS: Final = 1 << 21
+MOST_EVENTS: Final = 1 << 21
 """An entry of a log takes five bytes and its payload, and a unit is 8 MiB, or larger for the sake of one entry."""
 
 
@@ -63,11 +63,15 @@ _decoder: Final = msgspec.msgpack.Decoder(PackMeta)
 
 def pack_meta(meta: PackMeta) -> str:
     """The text for the Parquet footer."""
-    packed = zlib.compress(_encoder.encode(meta), 1)
-    return f"RRPACK1 {_ZEROS.decode()} {base64.b64encode(packed).decode()}"
+    return footer_text("RRPACK1", _encoder.encode(meta))
 
 
-def stamp(content: memoryview) -> None:
+def footer_text(mark: str, data: bytes) -> str:
+    """Data as a text of ours for a footer; its checksum is filled in by `stamp`."""
+    return f"{mark} {_ZEROS.decode()} {base64.b64encode(zlib.compress(data, 1)).decode()}"
+
+
+def stamp(content: memoryview, mark: bytes = b"RRPACK1") -> None:
     """Fill in, in a Parquet file whose footer has our text, the checksum over that footer.
 
     Raises:
@@ -75,7 +79,7 @@ def stamp(content: memoryview) -> None:
     """
     start = len(content) - _footer_length(bytes(content[-_TAIL.size :]), len(content), "to be written")
     footer = content[start:]
-    match = _last_text(bytes(footer))
+    match = _last_text(bytes(footer), mark)
     if match is None or match[1] != _ZEROS:
         raise FormatError("The footer of the pack to be written does not have our text as it was given to polars.")
     footer[match.start(1) : match.end(1)] = f"{zlib.crc32(footer):08x}".encode()
@@ -105,22 +109,36 @@ def load_described(path: str) -> tuple[PackMeta, bytes | None]:
         OSError: It cannot be read.
     """
     name = layout.parse_unit(path.rpartition("/")[2])
-    descriptor = files.open_read(path)
-    try:
-        size = files.size(path)
-        if name is not None and name.size is not None and name.size != size:
-            raise FormatError(f"The pack {path} has {size:,} bytes, and its name says {name.size:,}: it is damaged.")
-        end = files.read_at(descriptor, min(size, _GUESS), max(0, size - _GUESS))
-        length = _footer_length(end, size, path)
-        footer = end[-length:] if length <= len(end) else files.read_at(descriptor, length, size - length)
-    finally:
-        files.close(descriptor)
+    footer = read_footer(path, None if name is None else name.size)
     meta = _find(footer)
     if meta is None:
         raise FormatError(f"The pack {path} has a damaged footer, or was written by another program.")
     if name is not None and (name.writer, name.n, name.rows) != (meta.header.writer, meta.header.n, meta.rows):
         raise FormatError(f"The pack {path} holds another unit than its name says.")
-    return meta, _arrow_schema(footer)
+    return meta, arrow_schema(footer)
+
+
+def read_footer(path: str, expected: int | None) -> bytes:
+    """The footer of the Parquet file at a path: its metadata, their length and "PAR1".
+
+    Args:
+        path: Of the file.
+        expected: Its size in bytes by its name, where that says one.
+
+    Raises:
+        FormatError: It is cut, or does not end like a Parquet file.
+        OSError: It cannot be read.
+    """
+    descriptor = files.open_read(path)
+    try:
+        size = files.size(path)
+        if expected is not None and expected != size:
+            raise FormatError(f"The pack {path} has {size:,} bytes, and its name says {expected:,}: it is damaged.")
+        end = files.read_at(descriptor, min(size, _GUESS), max(0, size - _GUESS))
+        length = _footer_length(end, size, path)
+        return end[-length:] if length <= len(end) else files.read_at(descriptor, length, size - length)
+    finally:
+        files.close(descriptor)
 
 
 def read_meta(path: str) -> tuple[u.Header, list[Event], int]:
@@ -147,22 +165,22 @@ def _footer_length(end: bytes, size: int, path: str) -> int:
     raise FormatError(f"The pack {path} does not end like a Parquet file: it is damaged or cut.")
 
 
-def _last_text(footer: bytes) -> re.Match[bytes] | None:
+def _last_text(footer: bytes, mark: bytes) -> re.Match[bytes] | None:
     """Our text in a footer: the last of its kind, since what a user wrote can only be in the statistics before it."""
-    at = footer.rfind(b"RRPACK1 ")
+    at = footer.rfind(mark + b" ")
     return None if at < 0 else _TEXT.match(footer, at)
 
 
-def _arrow_schema(footer: bytes) -> bytes | None:
+def arrow_schema(footer: bytes) -> bytes | None:
     """The last text of that name in a footer, with the two bytes of its length; None where there is none."""
     at = footer.rfind(_ARROW)
     match = None if at < 0 else _DESCRIBED.match(footer, at)
     return None if match is None else match[0]
 
 
-def _find(footer: bytes) -> PackMeta | None:
-    """What our text in a footer says, if the footer is as it was written."""
-    match = _last_text(footer)
+def described(footer: bytes, mark: bytes = b"RRPACK1") -> bytes | None:
+    """The data in our text in a footer, inflated; None when there is no text of that mark, or the footer is damaged."""
+    match = _last_text(footer, mark)
     if match is None:
         return None
     view = memoryview(footer)
@@ -170,17 +188,28 @@ def _find(footer: bytes) -> PackMeta | None:
     if crc != int(match[1], 16):
         return None
     try:
-        packed = base64.b64decode(match[2], validate=True)
-        content = zlib.decompressobj().decompress(packed, _MOST)
-        return _decoder.decode(content) if _number_of_events(content) <= _MOST_EVENTS else None
-    except (binascii.Error, zlib.error, ValueError, msgspec.MsgspecError, RecursionError):
+        return zlib.decompressobj().decompress(base64.b64decode(match[2], validate=True), _MOST)
+    except (binascii.Error, zlib.error):
         return None
 
 
-def _number_of_events(content: bytes) -> int:
-    """How many events a text claims, before any is decoded: each becomes an object many times its size."""
-    parts = _raw_decoder.decode(content)
-    head = bytes(memoryview(parts[1])[:5]) if len(parts) > 1 else b""
+def _find(footer: bytes) -> PackMeta | None:
+    """What our text in a footer says, if the footer is as it was written."""
+    data = described(footer)
+    try:
+        return None if data is None or claimed(data, 1) > MOST_EVENTS else _decoder.decode(data)
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def claimed(data: bytes | msgspec.Raw, place: int) -> int:
+    """How many items the array at a place of MessagePack data claims, before any is decoded into an object of many bytes.
+
+    Raises:
+        ValueError: The data is no array.
+    """
+    parts = _raw_decoder.decode(data)
+    head = bytes(memoryview(parts[place])[:5]) if len(parts) > place else b""
     if head[:1] == b"\xdd":
         return int.from_bytes(head[1:5])
     return int.from_bytes(head[1:3]) if head[:1] == b"\xdc" else 0

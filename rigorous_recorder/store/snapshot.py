@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import errno
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import FormatError
 from . import files, layout
+from .layout import UnitName
+from .packed import Key, Packs, list_packs, open_pack
 from .source import LogSource, PackSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .layout import ClaimName, UnitName
+    from .layout import ClaimName
     from .source import UnitSource
 
 GONE: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR})
@@ -36,16 +39,22 @@ LOCAL: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs", "btrfs", "over
 
 
 class UnitPlace(NamedTuple):
-    """Where a unit is: the folder and the file in it."""
+    """Where a unit is: its folder and the file in it, or the compacted pack (a path) that it is in; the folder may be gone."""
 
     folder: str
     name: UnitName
     file: str
+    pack: str = ""
 
     @property
     def path(self) -> str:
         """The file's path."""
-        return f"{self.folder}/{self.file}"
+        return self.pack or f"{self.folder}/{self.file}"
+
+    @property
+    def key(self) -> Key:
+        """Which unit it is among those of a collection."""
+        return Key(self.folder.rpartition("/")[2], self.name.writer, self.name.n)
 
 
 class AttemptPlace(NamedTuple):
@@ -120,20 +129,102 @@ def list_claims(path: str) -> list[ClaimName]:
     return sorted(claim for claim in map(layout.parse_claim, names) if claim is not None)
 
 
-def list_attempts(path: str, claim: ClaimName) -> list[AttemptPlace]:
-    """The attempts under a claim: one, or several after two collections were copied together."""
+def known_claims(path: str) -> list[ClaimName]:
+    """The claims that have folders or units in compacted packs, in order: a copy may lack folders that are empty."""
+    found = set(list_claims(path))
+    for pack in list_packs(path).packs:
+        found.update(pack.by_claim)
+    return sorted(found)
+
+
+def look_into(path: str, claim: ClaimName) -> tuple[list[AttemptPlace], set[str]]:
+    """The attempts that have a folder under a claim, and the ids of those that were deleted there.
+
+    There is one, or several after two collections were copied together, or none when all of it was compacted.
+    """
     folder = f"{path}/{layout.claim_name(*claim)}"
     if not files.is_folder(folder):
-        return []
+        return [], set()
     try:
         names = files.names(folder)
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return [], set()
+    deleted = {attempt for attempt in map(layout.parse_deleted, names) if attempt is not None}
     return [
         AttemptPlace(claim, name, f"{folder}/{name}")
         for name in names
-        if layout.is_id(name) and files.is_folder(f"{folder}/{name}")
-    ]
+        if layout.is_id(name) and name not in deleted and files.is_folder(f"{folder}/{name}")
+    ], deleted
+
+
+class Listing(NamedTuple):
+    """What a collection has at one moment.
+
+    Attributes:
+        attempts: Each with its units, by claim and id. An attempt without units is none.
+        deleted: By claim, the ids of those that were deleted.
+        packs: The compacted packs.
+    """
+
+    attempts: list[tuple[AttemptPlace, list[UnitPlace]]]
+    deleted: dict[ClaimName, set[str]]
+    packs: Packs
+
+
+def list_collection(path: str, claims: Iterable[ClaimName] | None = None) -> Listing:
+    """The attempts of a collection, or of some of its claims, and each unit in exactly one place.
+
+    The packs are listed after the folders: a unit that leaves its folder meanwhile was in a pack before it left.
+    """
+    wanted = list_claims(path) if claims is None else list(claims)
+    if claims is not None and not wanted:
+        return Listing([], {}, Packs([], []))
+    found: dict[tuple[ClaimName, str], tuple[AttemptPlace, list[UnitPlace]]] = {}
+    deleted: dict[ClaimName, set[str]] = {}
+    for claim in wanted:
+        places, gone = look_into(path, claim)
+        if gone:
+            deleted[claim] = gone
+        for place in places:
+            found[claim, place.id] = place, list_units(place.folder)[0]
+    packs = list_packs(path)
+    without = {attempt for gone in deleted.values() for attempt in gone}
+    for claim, attempt in packs.attempts(None if claims is None else wanted):
+        if attempt not in without and (claim, attempt) not in found:
+            found[claim, attempt] = AttemptPlace(claim, attempt, attempt_folder(path, claim, attempt)), []
+    attempts = []
+    for _, (place, in_folder) in sorted(found.items()):
+        units = with_compacted(place, in_folder, packs)
+        if units:
+            attempts.append((place, units))
+    return Listing(attempts, deleted, packs)
+
+
+def with_compacted(place: AttemptPlace, in_folder: Iterable[UnitPlace], packs: Packs) -> list[UnitPlace]:
+    """The units of an attempt, by writer and number, from those in its folder and in compacted packs, which count more."""
+    units = {unit.name[:2]: unit for unit in in_folder}
+    here = packs.claim(place.id) == place.claim
+    for name, pack in packs.units(place.id).items():
+        units.pop(name, None)
+        if here:
+            units[name] = UnitPlace(place.folder, UnitName(*name, pack.rows_of(Key(place.id, *name))), "", pack.path)
+    return [units[name] for name in sorted(units)]
+
+
+def attempt_folder(path: str, claim: ClaimName, attempt: str) -> str:
+    """The folder of an attempt."""
+    return f"{path}/{layout.claim_name(*claim)}/{attempt}"
+
+
+def is_deleted(place: AttemptPlace) -> bool:
+    """Whether an attempt was deleted."""
+    return files.exists(f"{place.folder.rpartition('/')[0]}/{layout.deleted_name(place.id)}")
+
+
+def attempt_units(place: AttemptPlace) -> list[UnitPlace]:
+    """The units of one attempt, by writer and number; none when it was deleted."""
+    path = place.folder.rpartition("/")[0].rpartition("/")[0]
+    return next((units for one, units in list_collection(path, [place.claim]).attempts if one.id == place.id), [])
 
 
 def open_unit(place: UnitPlace) -> UnitSource | None:
@@ -151,9 +242,9 @@ def open_unit(place: UnitPlace) -> UnitSource | None:
         except OSError as error:
             if error.errno not in GONE:
                 raise
-        again = [unit for unit in list_units(place.folder)[0] if unit.name[:2] == place.name[:2]]
-        if again and again[0].file != place.file:
-            place = again[0]
+        again = find_unit(place.folder, *place.name[:2])
+        if again is not None and again.path != place.path:
+            place = again
             continue
         if deadline is None:
             patience = PATIENCE if files.file_system(place.folder) not in LOCAL else 0.05
@@ -164,8 +255,30 @@ def open_unit(place: UnitPlace) -> UnitSource | None:
         pause = min(1.0, pause * 2)
 
 
+def find_unit(folder: str, writer: str, n: int) -> UnitPlace | None:
+    """Where a unit is now: in the first compacted pack that holds it, or in its folder; None when it is nowhere.
+
+    Args:
+        folder: Of its attempt, or of the notes.
+        writer: Its writer's id.
+        n: Its number there.
+    """
+    in_folder = [unit for unit in list_units(folder)[0] if unit.name[:2] == (writer, n)]
+    above, _, attempt = folder.rpartition("/")
+    if layout.is_id(attempt):
+        key = Key(attempt, writer, n)
+        for pack in list_packs(above.rpartition("/")[0]).holding(key):
+            return UnitPlace(folder, UnitName(writer, n, pack.rows_of(key)), "", pack.path)
+    return in_folder[0] if in_folder else None
+
+
 def _open(place: UnitPlace) -> UnitSource:
-    source: UnitSource = PackSource(place.path) if place.name.sealed else _open_settled(place.path)
+    source: UnitSource
+    if place.name.sealed:
+        pack = open_pack(place.pack) if place.pack else None
+        source = PackSource(place.path, pack, place.key if pack else None, again=partial(open_unit, place))
+    else:
+        source = _open_settled(place.path)
     if layout.newer(source.header.version, source.header.features):
         raise FormatError(
             f"{place.path} is of format version {source.header.version} with the features {source.header.features}, and "

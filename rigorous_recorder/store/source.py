@@ -21,11 +21,12 @@ from .packmeta import events_of, load_described
 from .replay import Finding, Replay, block_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import polars as pl
 
     from .columns import Decoded
+    from .packed import Key, Pack
     from .replay import Event
 
 
@@ -257,26 +258,51 @@ class LogSource:
 
 
 class PackSource:
-    """A unit in a pack. Header, events and the number of rows are read without polars.
+    """A unit in a pack, its own or a compacted one. Header, events and the number of rows are read without polars.
+
+    Packs are removed when all that they hold is in others: then the unit is read where it is now.
 
     Attributes:
         path: Of the pack.
+        first: Where in the pack its rows begin.
+        alone: Whether it is the only unit there.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        pack: Pack | None = None,
+        key: Key | None = None,
+        *,
+        again: Callable[[], UnitSource | None] | None = None,
+    ) -> None:
         """A source of the unit in the pack at a path.
+
+        Args:
+            path: Of the pack.
+            pack: The compacted pack that it is; None for one of a single unit.
+            key: Which of its units.
+            again: Opens the unit where it is now.
 
         Raises:
             FormatError: It is no pack of ours, or is damaged.
             OSError: It cannot be read.
         """
         self.path = path
-        self._meta, self._described = load_described(path)
+        self.alone = pack is None
+        if pack is None:
+            self.first = 0
+            self._meta, self._described = load_described(path)
+        else:
+            assert key is not None  # a pack of many units is asked for one of them
+            self.first = pack.firsts[pack.units[key]]
+            self._meta, self._described = pack.meta(key), pack.text
         self.header = self._meta.header
         self.rows = self._meta.rows
         self.beat = max(self._meta.beat, self.header.time)
         self.findings: list[Finding] = []
         self.unverified = 0
+        self._again = again
         self._frame: pl.DataFrame | None = None
 
     @cached_property
@@ -291,11 +317,10 @@ class PackSource:
             FormatError: The pack is damaged.
         """
         from .names import LEVEL
-        from .packread import read_frame, read_rows
 
         if self._frame is None and stop is not None:
-            return read_rows(self.path, start, stop)[LEVEL].to_list()
-        frame = read_frame(self.path, [LEVEL]) if self._frame is None else self._frame
+            return self._rows(start, stop)[LEVEL].to_list()
+        frame = self.frame([LEVEL])
         return frame[LEVEL].to_numpy()[start:stop]  # type: ignore[return-value]
 
     def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
@@ -304,14 +329,14 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .packread import BROKEN, damaged, read_rows
+        from .packread import BROKEN, damaged
         from .rows import frame_records
 
         stop = self.rows if stop is None else min(stop, self.rows)
         try:
             if self._frame is not None:
                 return frame_records(self._frame, start, stop)
-            return frame_records(read_rows(self.path, start, stop))
+            return frame_records(self._rows(start, stop))
         except FormatError:
             raise
         except BROKEN as error:
@@ -319,7 +344,6 @@ class PackSource:
 
     def loaded(self) -> PackSource:
         """The same unit with its frame in memory, which a reading of few rows does not need, and which goes with this."""
-        files.size(self.path)  # says that it is gone, if it is
         if self.rows * len(self.schema()) > MOST_CELLS:  # a few kilobytes of equal values may stand for gigabytes
             return self
         source = copy(self)
@@ -332,12 +356,9 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .packread import read_rows
         from .rows import frame_columns
 
-        return frame_columns(
-            read_rows(self.path, start, stop) if self._frame is None else self._frame.slice(start, stop - start)
-        )
+        return frame_columns(self._rows(start, stop) if self._frame is None else self._frame.slice(start, stop - start))
 
     @property
     def width(self) -> int:
@@ -354,12 +375,10 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .packread import read_frame
-
         if self._frame is None and columns is not None:
-            return read_frame(self.path, columns)
+            return self._read_frame(columns)
         if self._frame is None:
-            self._frame = read_frame(self.path)
+            self._frame = self._read_frame(None)
         return self._frame if columns is None else self._frame.select(columns)
 
     def schema(self) -> dict[str, Any]:
@@ -370,4 +389,51 @@ class PackSource:
         """
         from .packread import read_schema
 
-        return read_schema(self.path, self._described) if self._frame is None else dict(self._frame.schema)
+        if self._frame is not None:
+            return dict(self._frame.schema)
+        schema: dict[str, Any] = self._where_it_is(lambda: read_schema(self.path, self._described))
+        return schema if self.rows or self.alone else dict([*schema.items()][:1])
+
+    def _rows(self, start: int, stop: int) -> pl.DataFrame:
+        from .packread import read_rows
+
+        stop = max(start, min(stop, self.rows))
+        rows: pl.DataFrame = self._where_it_is(lambda: read_rows(self.path, self.first + start, self.first + stop))
+        return rows
+
+    def _read_frame(self, columns: Sequence[str] | None) -> pl.DataFrame:
+        from .packread import read_frame, read_rows
+
+        def read() -> pl.DataFrame:
+            if self.alone:
+                return read_frame(self.path, columns)
+            names = list(self.schema()) if columns is None else columns
+            return read_rows(self.path, self.first, self.first + self.rows, names)
+
+        frame: pl.DataFrame = self._where_it_is(read)
+        return frame
+
+    def _where_it_is(self, read: Callable[[], Any]) -> Any:
+        """What reading gives, of the pack in which the unit is now, if this one goes meanwhile."""
+        while True:
+            try:
+                return read()
+            except (FormatError, OSError):
+                before = self.path
+                if files.exists(before) or not self.moved():
+                    raise
+                if self.path == before:
+                    raise
+
+    def moved(self) -> bool:
+        """Turn to where the unit is now; whether it is anywhere."""
+        now = None if self._again is None else self._again()
+        if not isinstance(now, PackSource):
+            return False
+        self.path, self.first, self.alone, self._described = now.place
+        return True
+
+    @property
+    def place(self) -> tuple[str, int, bool, bytes | None]:
+        """Where the unit is: the pack, its first row there, whether it is alone, and how Arrow describes the columns."""
+        return self.path, self.first, self.alone, self._described

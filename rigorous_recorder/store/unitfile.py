@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MINIMUM: Final = 64 << 10
 """The smallest unit in bytes that is tried when the disk has no room for a larger one."""
 
+FOLDERS: Final = 100
+"""Times that a folder which goes again and again is made, since compactions remove those that they emptied."""
+
 
 class UnitFile(NamedTuple):
     """A unit without entries.
@@ -106,7 +109,7 @@ class UnitMaker:
         while descriptor < 0:
             temporary = f"{self._folder}/{layout.temporary_name(self.writer, next(self._temporaries))}"
             with contextlib.suppress(FileExistsError):  # of a child that was forked just here, and goes on
-                descriptor = files.create(temporary)
+                descriptor = self._create_file(temporary)
         try:
             if self._mode == MAPPED:
                 files.preallocate(descriptor, size)
@@ -122,6 +125,24 @@ class UnitMaker:
             raise
         path = f"{self._folder}/{layout.log_name(self.writer, n)}"
         return UnitFile(n, memory, descriptor, temporary, path, salt, blocks)
+
+    def _create_file(self, path: str) -> int:
+        """Create a file in our folder, and that folder too if it is one of an attempt that was emptied by a compaction.
+
+        Such a folder may go again before there is something in it.
+        """
+        for _ in range(FOLDERS):
+            try:
+                return files.create(path)
+            except FileNotFoundError:
+                assert self._folder is not None  # in memory there are no files
+                claim = self._folder.rpartition("/")[0]
+                if not self._attempt or files.exists(f"{claim}/{layout.deleted_name(self._attempt)}"):
+                    raise
+                with contextlib.suppress(FileExistsError):
+                    files.make_folder(self._folder)
+                files.sync_folder(claim)
+        return files.create(path)
 
 
 def give_name(temporary: str, path: str) -> bool:

@@ -237,7 +237,7 @@ class Units(CurrentUnit):
                 files.sync_data(unit.descriptor)
         if current >= 0:
             files.sync_data(current)
-            if files.removed(current):
+            if files.removed(current) and not self._compacted():
                 raise OSError(errno.ENOENT, "the file was removed")
         if self._named_synced < named:  # else who has brought these names to disk is done with it
             files.sync_folder(self.folder)
@@ -249,6 +249,13 @@ class Units(CurrentUnit):
                 self._close_descriptor(unit.descriptor)
                 paths.append(unit.path)
         return paths
+
+    def _compacted(self) -> bool:
+        """Whether the current unit is elsewhere now: it was closed, and compacted before it was brought to disk here."""
+        from .snapshot import find_unit
+
+        assert self.folder is not None  # in memory nothing is brought to disk
+        return bool(self.closed) and find_unit(self.folder, self._maker.writer, self._n) is not None
 
     def beat(self) -> None:
         """Give a sign of life, for readers here (in the unit) and on other hosts (its modification time).

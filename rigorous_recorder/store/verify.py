@@ -16,14 +16,26 @@ from . import unit as u
 from .attempt import Begin, End, may_be_torn, read_begin_end
 from .claim import check_collection
 from .notes import wrong_notes
+from .packed import Packs, list_packs
 from .replay import LOST, SUSPECT, UNKNOWN, UNVERIFIED, Finding, spans
-from .snapshot import GONE, gaps, list_attempts, list_claims, list_units, open_unit
+from .snapshot import (
+    GONE,
+    AttemptPlace,
+    attempt_folder,
+    attempt_units,
+    gaps,
+    list_claims,
+    list_units,
+    look_into,
+    open_unit,
+    with_compacted,
+)
 from .source import LogSource, PackSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from .snapshot import AttemptPlace, UnitPlace
+    from .snapshot import UnitPlace
     from .source import UnitSource
 
 ROWS: Final = 8192
@@ -94,25 +106,36 @@ class _Examination:
         self._progress = progress
         self._found: list[Found] = []
         self._unlisted: set[str] = set()
+        self._packs = Packs([], [])
         self._records = self._attempts = self._files = self._size = 0
 
     def result(self) -> Examined:
         if self._is_collection():
-            claims = [list_attempts(self._path, claim) for claim in list_claims(self._path)]
-            attempts = [place for places in claims for place in places]
             notes = f"{self._path}/{layout.NOTES}"
-            units = [self._listed(place.folder) for place in attempts]
+            units = self._all_units()
             noted = self._listed(notes)
-            total, done = len(noted) + sum(map(len, units)), 0
+            total, done = len(noted) + sum(map(len, units.values())), 0
             self._top()
-            self._folder(notes, "", noted)
-            for place, listed in zip(attempts, units, strict=True):
+            self._compacted()
+            self._folder(notes, "", noted, lambda: list_units(notes)[0])
+            for place, listed in units.items():
                 self._progress(done, total)
                 self._attempt(place, listed)
                 done += len(listed)
             self._progress(total, total)
         found = sorted(self._found, key=lambda one: (not one.fails, one.file, one.start))
         return Examined(self._records, self._attempts, self._files, self._size, found)
+
+    def _all_units(self) -> dict[AttemptPlace, list[UnitPlace]]:
+        """The attempts with their units; the packs are listed last, as readers do."""
+        looked = [look_into(self._path, claim) for claim in list_claims(self._path)]
+        in_folders = {place: self._listed(place.folder) for places, _ in looked for place in places}
+        self._packs = list_packs(self._path)
+        gone = {attempt for _, deleted in looked for attempt in deleted}
+        for claim, attempt in self._packs.attempts():
+            if attempt not in gone:
+                in_folders.setdefault(AttemptPlace(claim, attempt, attempt_folder(self._path, claim, attempt)), [])
+        return {place: with_compacted(place, in_folders[place], self._packs) for place in sorted(in_folders)}
 
     def _listed(self, folder: str) -> list[UnitPlace]:
         """The units in a folder; of one that cannot be listed none, and that is said."""
@@ -164,24 +187,49 @@ class _Examination:
             claim = layout.parse_claim(name)
             if name == layout.FORMAT_FILE:
                 continue
-            if claim is None and name != layout.NOTES:
+            if claim is None and name not in (layout.NOTES, layout.PACKS, layout.TRASH):
                 self._strange(path)
             elif not files.is_folder(path):
                 self._not_followed(path)
             elif claim is not None:
-                self._claim(path, list_attempts(self._path, claim))
+                self._claim(path, claim)
 
-    def _claim(self, path: str, attempts: Sequence[AttemptPlace]) -> None:
+    def _compacted(self) -> None:
+        """The compacted packs, each as a whole; their units are looked at with the attempts that they are of."""
+        from .packread import verify
+
+        folder = f"{self._path}/{layout.PACKS}"
+        for sentence in self._packs.damage:
+            self._say(folder, LOST, sentence)
+        for name in files.names(folder) if files.is_folder(folder) else ():
+            if not layout.parse_packed(name):
+                self._strange(f"{folder}/{name}")
+        for pack in self._packs.packs:
+            try:
+                size = files.size(pack.path)
+                if not verify(pack.path):
+                    what = "a pack whose bytes do not match the checksum in its name"
+                    self._note(pack.path, Finding(SUSPECT, 0, size, what, pack.rows))
+                self._size += size
+            except OSError as error:
+                if error.errno not in GONE:  # else its units are in another one now
+                    raise
+
+    def _claim(self, path: str, claim: layout.ClaimName) -> None:
         try:
             names = files.names(path)
         except (FileNotFoundError, NotADirectoryError):
             return  # given back
+        attempts, deleted = look_into(self._path, claim)
         for name in names:
+            if layout.parse_deleted(name):
+                continue
             if not layout.is_id(name):
                 self._strange(f"{path}/{name}")
             elif not files.is_folder(f"{path}/{name}"):
                 self._not_followed(f"{path}/{name}")
-        if not any(place.folder in self._unlisted or list_units(place.folder)[0] for place in attempts):
+        known = deleted or any(self._packs.attempts([claim]))
+        if not known and not any(place.folder in self._unlisted or list_units(place.folder)[0] for place in attempts):
             self._remark(
                 path, UNKNOWN, "a claim in which no attempt has begun: its number is free again after a minute"
             )
@@ -211,7 +259,7 @@ class _Examination:
 
     def _attempt(self, place: AttemptPlace, listed: Sequence[UnitPlace]) -> None:
         before = self._records
-        begins, ends = self._folder(place.folder, place.id, listed)
+        begins, ends = self._folder(place.folder, place.id, listed, lambda: attempt_units(place))
         if not listed:
             return
         self._attempts += 1
@@ -226,8 +274,10 @@ class _Examination:
         if begins and any(end.run > highest for end in ends):
             self._say(place.folder, LOST, "an end of a run of which no begin is there")
 
-    def _folder(self, folder: str, attempt: str, listed: Sequence[UnitPlace]) -> tuple[list[Begin], list[End]]:
-        """The units of one folder, and the begins and ends in them."""
+    def _folder(
+        self, folder: str, attempt: str, listed: Sequence[UnitPlace], again: Callable[[], list[UnitPlace]]
+    ) -> tuple[list[Begin], list[End]]:
+        """The units of one folder, and the begins and ends in them; `again` lists them anew."""
         begins: list[Begin] = []
         ends: list[End] = []
         if not listed:
@@ -239,17 +289,20 @@ class _Examination:
                 for sentence in read_begin_end(source.header, events, begins, ends):
                     self._say(place.path, SUSPECT, sentence)
         if gaps(listed):
-            listed = list_units(folder)[0]  # what was sealed while the folder was listed is there now
+            listed = again()  # what was sealed while the folder was listed is there now
         for writer, missing in gaps(listed).items():
             for n in missing:
                 self._say(f"{folder}/{layout.log_name(writer, n)}", LOST, "a unit that must have been here is not")
-        self._leftovers(folder, {place.file: place for place in listed})
+        self._leftovers(folder, listed)
         return begins, ends
 
-    def _leftovers(self, folder: str, chosen: dict[str, UnitPlace]) -> None:
+    def _leftovers(self, folder: str, listed: Sequence[UnitPlace]) -> None:
         """The files of a folder that no reader takes: names that are none, and units that are there twice."""
-        current, _ = list_units(folder)
-        taken = {place.name[:2]: place for place in current}
+        if not files.is_folder(folder):
+            return  # all of it was compacted
+        chosen = {place.file for place in listed}
+        taken = {place.name[:2]: place for place in list_units(folder)[0]}
+        taken |= {place.name[:2]: place for place in listed if place.pack}
         for file in files.names(folder):
             unit = layout.parse_unit(file)
             if unit is None:
@@ -262,6 +315,7 @@ class _Examination:
 
     def _double(self, path: str, counted: UnitPlace) -> None:
         """A file of a unit that is read from another one."""
+        other = counted.path.rpartition("/")[2]
         try:
             size = files.size(path)
             rows = PackSource(path).rows if path.endswith(".parquet") else LogSource(files.read_all(path)).rows
@@ -270,13 +324,13 @@ class _Examination:
                 return  # sealing has just removed it
             raise
         except (FormatError, ValueError):
-            self._remark(path, SUSPECT, f"damaged; {counted.file} has the same unit, and counts")
+            self._remark(path, SUSPECT, f"damaged; {other} has the same unit, and counts")
             return
         if counted.name.rows is not None and rows > counted.name.rows:
-            what = f"more records than in {counted.file}, which has the same unit and counts"
+            what = f"more records than in {other}, which has the same unit and counts"
             self._note(path, Finding(LOST, 0, size, what, rows - counted.name.rows))
         else:
-            self._remark(path, UNKNOWN, f"{counted.file} has the same unit, and counts; compact removes this one")
+            self._remark(path, UNKNOWN, f"{other} has the same unit, and counts; compact removes this one")
 
     # ---- units -------------------------------------------------------------------------------------------------------
 
@@ -295,14 +349,15 @@ class _Examination:
             return None
         path = source.path if isinstance(source, PackSource) else place.path
         self._files += 1
-        self._size += len(source.data) if isinstance(source, LogSource) else files.size(path)
+        if not place.pack:
+            self._size += len(source.data) if isinstance(source, LogSource) else files.size(path)
         header = source.header
         if (header.writer, header.n) != place.name[:2]:
             self._say(path, SUSPECT, f"holds unit {header.n} of the writer {header.writer}: another than its name says")
         if header.attempt != attempt:
             whose = f"the attempt {header.attempt}" if header.attempt else "no attempt"
             self._say(path, SUSPECT, f"was written for {whose}, which is not the one whose folder it is in")
-        if isinstance(source, PackSource):
+        if isinstance(source, PackSource) and source.alone:
             self._bytes(path, source)
         whole = self._rows(path, source)
         self._entries(path, source, whole)

@@ -1,0 +1,360 @@
+"""Compaction: many logs and packs into few. Only the compacting process imports this (`compactor.py`), since it uses polars.
+
+Any number of compactions, sealers, recorders and readers may be at work in one collection, and each may be killed at any
+moment: what is written is a whole file that equals what was read, or has no name; what is removed is somewhere else.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import polars as pl
+
+from rigorous_recorder.errors import FormatError, NotACollectionError
+
+from . import files, layout, machine
+from .attempt import RUNNING, STALE, read_course
+from .claim import check_collection
+from .columns import Decoded
+from .deletion import finish_deletions
+from .gather import TooWideError
+from .pack import parquet, publish
+from .packed import MARK, Key, open_pack, packed_text
+from .packmeta import PackMeta, kept_events, load_meta
+from .packread import read_frame, read_schema, verify
+from .removal import remove_superseded
+from .replay import spans
+from .report import CompactionReport
+from .snapshot import GONE, LOCAL, list_collection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .layout import ClaimName
+    from .packed import Pack
+    from .snapshot import Listing, UnitPlace
+    from .unit import Header
+
+TARGET: Final = 64 << 20
+"""Bytes of logs whose units go into one pack: about 3 M records of two numbers. Their columns are in memory four times."""
+MOST_UNITS: Final = 1 << 14
+"""Units of one pack, whose footer is read by everybody who wants one of them."""
+GRACE: Final = 3600.0
+"""Seconds after which a file goes whose units are in packs, on file systems that cache names for readers on other hosts."""
+
+RUNNING_STILL: Final = "the experiment is running, or stale and not closed"
+OPEN: Final = "a process may still write to it"
+DAMAGED: Final = "damaged"
+UNVERIFIED: Final = "its last entries were never verified"
+WIDE: Final = "it has so many keys that a table of them would be nearly all empty"
+NEWER: Final = "of a newer version of the format"
+
+
+class Member(NamedTuple):
+    """A unit on its way into a pack: the claim of its attempt, what the pack says of it, and its rows."""
+
+    claim: ClaimName
+    meta: PackMeta
+    frame: pl.DataFrame
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Where it stands among others: as records do."""
+        header = self.meta.header
+        return self.claim, header.attempt, header.start, header.writer, header.n
+
+
+@dataclass
+class _Batch:
+    """Units of the same columns that will be one pack.
+
+    Attributes:
+        members: Their units.
+        weight: Bytes of their logs.
+        generation: Of the pack.
+    """
+
+    members: list[Member] = field(default_factory=list)
+    weight: int = 0
+    generation: int = 0
+
+    def add(self, member: Member) -> None:
+        self.members.append(member)
+        self.weight += member.meta.log_size
+
+
+class _Left(Exception):  # noqa: N818  (no error: a unit that stays where it is)
+    """Why a unit is left as it is."""
+
+
+def default_grace(path: str) -> float:
+    """Seconds for which files are kept whose units are in packs: none where a reader sees a new name at once."""
+    return 0.0 if files.file_system(path) in LOCAL else GRACE
+
+
+def compact(
+    path: str, *, grace: float | None = None, tell: Callable[[int, int], None] = lambda _done, _all: None
+) -> CompactionReport:
+    """Compact the collection at a path. May be killed at any moment and called again; a second call changes nothing.
+
+    Args:
+        path: Of the collection.
+        grace: Seconds for which a file stays after its units were published in a pack; by the file system by default.
+        tell: Is told how many units are done, and how many there are.
+
+    Raises:
+        NotACollectionError: There is none.
+        FormatError: It is of a newer version; or what was written does not read back, then its source stays.
+        OSError: The disk refused; everything is as safe as it was.
+    """
+    if not check_collection(path) and not files.is_folder(path):
+        raise NotACollectionError(f"There is no collection {path}. Hint: is the path right?")
+    compaction = Compaction(path, tell)
+    compaction.run()
+    grace = default_grace(path) if grace is None else grace
+    remove_superseded(path, compaction.trusted, grace, compaction.report)
+    return compaction.report
+
+
+class Compaction:
+    """One compaction.
+
+    Attributes:
+        report: What it has done.
+        trusted: The paths of packs whose every byte was compared with what it was made of.
+    """
+
+    def __init__(self, path: str, tell: Callable[[int, int], None]) -> None:
+        self.path = path
+        self.report = CompactionReport()
+        self.trusted: set[str] = set()
+        self._tell = tell
+        self._batches: dict[tuple[Any, ...], _Batch] = {}
+        self._empty = _Batch()
+
+    def run(self) -> None:
+        """Write the new packs."""
+        listing = list_collection(self.path)
+        finish_deletions(self.path, listing)
+        for sentence in listing.packs.damage:
+            self.report.leave(DAMAGED, sentence)
+        todo = list(self._units(listing))
+        small = [pack for pack in listing.packs.packs if _is_small(pack) or _has_deleted(pack, listing)]
+        total = len(todo) + sum(len(pack.units) for pack in small)
+        for done, (claim, place) in enumerate(todo):
+            self._tell(done, total)
+            try:
+                self._add(Member(claim, *_read(place)))
+            except _Left as why:
+                self.report.leave(str(why), place.path)
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise  # else it was sealed or compacted meanwhile
+        self._merge(small, listing, lambda done: self._tell(len(todo) + done, total))
+        self._flush()
+        self._tell(total, total)
+
+    def _units(self, listing: Listing) -> Iterator[tuple[ClaimName, UnitPlace]]:
+        """The units in the folders of attempts that are over."""
+        for attempt, units in listing.attempts:
+            loose = [unit for unit in units if not unit.pack]
+            if not loose:
+                continue
+            try:
+                course = read_course(attempt, units)
+            except FormatError:
+                course = None  # what can be read of it can still be compacted
+            if course is not None and course.state in (RUNNING, STALE):
+                self.report.leave(RUNNING_STILL, attempt.folder, len(loose))
+                continue
+            yield from ((attempt.claim, unit) for unit in loose)
+
+    # ---- batches ----------------------------------------------------------------------------------------------------
+
+    def _add(self, member: Member, generation: int = 0) -> None:
+        """Take a unit. A pack that it goes into is of that generation at least."""
+        if not member.meta.rows:
+            batch = self._empty
+        else:
+            batch = self._batches.setdefault(_columns(member.frame.schema), _Batch())
+            if member.meta.log_size * 2 > TARGET:  # by itself, so that what is left over here is more than half full
+                self._write([member], generation)
+                return
+        if batch.weight + member.meta.log_size > TARGET or len(batch.members) == MOST_UNITS:
+            self._write_batch(batch)
+        batch.add(member)
+        batch.generation = max(batch.generation, generation)
+        if sum(one.weight for one in self._batches.values()) > 2 * TARGET:
+            self._write_batch(max(self._batches.values(), key=lambda one: one.weight))
+
+    def _merge(self, packs: list[Pack], listing: Listing, tell: Callable[[int], None]) -> None:
+        """Take the units of small packs too, where there are others to go with, and those of packs with deleted attempts."""
+        groups: dict[tuple[Any, ...], list[Pack]] = {}
+        for pack in packs:
+            try:
+                if verify(pack.path):
+                    columns = _columns(read_schema(pack.path, pack.text)) if pack.rows else ()
+                    groups.setdefault(columns, []).append(pack)
+                else:
+                    self.report.leave(DAMAGED, pack.path)
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise  # else another compaction has done it
+        done = 0
+        for columns, group in groups.items():
+            batch = self._batches.get(columns) if columns else self._empty
+            if len(group) == 1 and not (batch and batch.members) and not _has_deleted(group[0], listing):
+                continue
+            for pack in group:
+                try:
+                    self._take(pack, listing)
+                except OSError as error:
+                    if error.errno not in GONE:
+                        raise  # else another compaction has done it
+                done += len(pack.units)
+                tell(done)
+
+    def _take(self, pack: Pack, listing: Listing) -> None:
+        """Take the units of a pack, but those of deleted attempts, and those of which another pack's copy counts."""
+        gone = {attempt for attempts in listing.deleted.values() for attempt in attempts}
+        wanted = [
+            key for key in pack.units if key.attempt not in gone and next(listing.packs.holding(key)).path == pack.path
+        ]
+        if not wanted:
+            return
+        frame = read_frame(pack.path)
+        for key in wanted:
+            first = pack.firsts[pack.units[key]]
+            rows = frame.slice(first, pack.rows_of(key))
+            self._add(Member(pack.claims[key.attempt], pack.meta(key), rows), pack.name.generation + 1)
+
+    def _flush(self) -> None:
+        """Write what is left."""
+        batches = [batch for batch in self._batches.values() if batch.members]
+        if self._empty.members:
+            if batches and len(batches[0].members) + len(self._empty.members) <= MOST_UNITS:  # they go with any others
+                batches[0].members += self._empty.members
+                batches[0].generation = max(batches[0].generation, self._empty.generation)
+            else:
+                batches.append(self._empty)
+        for batch in batches:
+            self._write_batch(batch)
+
+    def _write_batch(self, batch: _Batch) -> None:
+        self._write(batch.members, batch.generation)
+        batch.members, batch.weight = [], 0
+
+    def _write(self, members: list[Member], generation: int) -> None:
+        members = sorted(members, key=lambda member: member.order)
+        path, size = write_pack(self.path, members, generation)
+        self.trusted.add(path)
+        self.report.packs += 1
+        self.report.units += len(members)
+        self.report.written += size
+
+
+def write_pack(path: str, members: list[Member], generation: int) -> tuple[str, int]:
+    """Write the pack of some units, in their order, and bring its name to disk; its path and its bytes.
+
+    Raises:
+        FormatError: What was written does not read back the same.
+        OSError: The disk refused.
+    """
+    folder = f"{path}/{layout.PACKS}"
+    files.make_folders(folder)
+    filled = [member.frame for member in members if member.frame.height]
+    frame = pl.concat(filled or [members[0].frame], rechunk=True)
+    content = parquet(frame, packed_text((member.claim, member.meta) for member in members), MARK.encode())
+    identity = layout.packed_id(generation)
+    target = publish(folder, identity, layout.packed_name(identity, len(content), zlib.crc32(content)), content, frame)
+    try:
+        pack = open_pack(target)
+    except FileNotFoundError:  # another compaction has all of it in an earlier pack already
+        return target, len(content)
+    for member in members:
+        header = member.meta.header
+        if pack.meta(Key(header.attempt, header.writer, header.n)) != member.meta:
+            raise FormatError(f"The footer of {target} does not read back as it was written; its sources stay.")
+    files.sync_folder(folder)
+    return target, len(content)
+
+
+def _columns(schema: Any) -> tuple[Any, ...]:
+    return tuple(schema.items())
+
+
+def _is_small(pack: Pack) -> bool:
+    """Whether a pack has room for as much again."""
+    weight = sum(pack.identity(key).log_size for key in pack.units)
+    return 2 * weight <= TARGET and 2 * len(pack.units) <= MOST_UNITS
+
+
+def _has_deleted(pack: Pack, listing: Listing) -> bool:
+    """Whether a pack holds units of attempts that were deleted."""
+    return any(pack.claims.keys() & attempts for attempts in listing.deleted.values())
+
+
+# ---- one unit ------------------------------------------------------------------------------------------------------
+
+
+def _read(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
+    """What a pack says of a unit, and its rows, every byte of which a checksum vouches for.
+
+    Raises:
+        _Left: It must stay as it is; the text says why.
+        OSError: It cannot be read.
+    """
+    return _read_sealed(place) if place.name.sealed else _read_log(place)
+
+
+def _read_sealed(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
+    try:
+        meta = load_meta(place.path)
+        if layout.newer(meta.header.version, meta.header.features):
+            raise _Left(NEWER)
+        if meta.header.attempt != place.key.attempt or not verify(place.path):
+            raise _Left(DAMAGED)
+        return meta, read_frame(place.path)
+    except FormatError as error:
+        raise _Left(DAMAGED) from error
+
+
+def _read_log(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
+    data = files.read_all(place.path)
+    try:
+        decoded = Decoded(data, refuse_wide=True)
+    except TooWideError as error:
+        raise _Left(WIDE) from error
+    except ValueError as error:
+        raise _Left(DAMAGED) from error
+    header = decoded.header
+    if layout.newer(header.version, header.features):
+        raise _Left(NEWER)
+    if decoded.findings or (header.attempt, header.writer, header.n) != place.key:
+        raise _Left(DAMAGED)
+    gone = is_gone(header)
+    if not gone and not is_cut(data, header):
+        raise _Left(OPEN)
+    if decoded.unverified and not (gone and machine.same_boot(header.boot, header.host)):
+        raise _Left(UNVERIFIED)
+    meta = PackMeta(header, kept_events(decoded.events), decoded.rows, len(data), zlib.crc32(data), decoded.beat)
+    return meta, decoded.frame
+
+
+def is_gone(header: Header) -> bool:
+    """Whether the process that wrote a unit is known to be gone."""
+    who = machine.Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
+    return machine.lives(who) is False
+
+
+def is_cut(data: bytes, header: Header) -> bool:
+    """Whether a log ends with its last verified entry: its writer has let go of it, and cut it to what is used.
+
+    One that is still written to has zeros behind: a mapped log all of its blocks, another one what was written ahead.
+    """
+    last = None
+    for last in spans(data, header, []):  # noqa: B007
+        pass
+    return last is not None and last.verified and last.stop == len(data)

@@ -1,0 +1,279 @@
+"""Compacted packs: which units of which attempts a Parquet file of many units holds, and at which rows. Without polars.
+
+Its footer has the text `RRPACK2 <crc32> <base64>`, as that of a sealed unit has `RRPACK1` (see `packmeta.py`): a
+MessagePack array, deflated, with the attempts and the units, one behind the other as their rows are.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from rigorous_recorder.errors import FormatError
+
+from . import files, layout
+from . import unit as u
+from .layout import ClaimName
+from .memory import unhurried
+from .packmeta import MOST_EVENTS, PackMeta, arrow_schema, claimed, described, footer_text, read_footer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MARK: Final = "RRPACK2"
+MOST_KNOWN: Final = 256
+"""Packs whose footers are kept in memory: a pack is never changed, and each new experiment looks for the last one."""
+MOST_UNITS: Final = 1 << 17
+"""Units that a pack may claim; eight times what a compaction puts into one."""
+ROUNDS: Final = 100
+"""A folder in which something is new after so many listings is read as it is then."""
+
+
+class Key(NamedTuple):
+    """Which unit: the attempt's id, the writer's, and its number there."""
+
+    attempt: str
+    writer: str
+    n: int
+
+
+class Identity(NamedTuple):
+    """What a unit holds: its rows, and the bytes and CRC-32 of the log that it was. Equal ones are the same unit."""
+
+    rows: int
+    log_size: int
+    log_crc: int
+
+
+class _Details(msgspec.Struct, array_like=True, frozen=True):
+    header: u.Header
+    events: list[tuple[int, bytes, int]]
+    beat: float
+
+
+class _Unit(msgspec.Struct, array_like=True, frozen=True):
+    """A unit of a pack; its details are decoded when they are asked for."""
+
+    attempt: int
+    writer: str
+    n: int
+    rows: int
+    log_size: int
+    log_crc: int
+    details: msgspec.Raw
+
+
+class _Footer(msgspec.Struct, array_like=True, frozen=True):
+    attempts: list[tuple[str, int, int]]
+    units: list[_Unit]
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_footer_decoder: Final = msgspec.msgpack.Decoder(_Footer)
+_details_decoder: Final = msgspec.msgpack.Decoder(_Details)
+
+
+def packed_text(units: Iterable[tuple[ClaimName, PackMeta]]) -> str:
+    """The text for the footer of a pack of these units, given with the claims of their attempts, in the order of their rows."""
+    attempts: dict[tuple[str, int, int], int] = {}
+    packed = [
+        _Unit(
+            attempts.setdefault((meta.header.attempt, *claim), len(attempts)), meta.header.writer, meta.header.n, meta.rows,
+            meta.log_size, meta.log_crc, msgspec.Raw(_encoder.encode(_Details(meta.header, meta.events, meta.beat))),
+        )
+        for claim, meta in units
+    ]  # fmt: skip
+    return footer_text(MARK, _encoder.encode(_Footer(list(attempts), packed)))
+
+
+class Pack:
+    """A compacted pack by its footer.
+
+    Attributes:
+        path: Of the file.
+        name: What its name says.
+        text: In which Arrow describes the columns: packs that have the same have the same columns.
+        claims: By attempt id, the claim that it was under.
+        units: By key, the place of each unit among them.
+        firsts: By place, the unit's first row.
+        rows: Of all units.
+    """
+
+    def __init__(self, path: str) -> None:
+        """The pack at a path; its length and its footer are checked, not its columns.
+
+        Raises:
+            FormatError: It is no pack of ours, or is damaged.
+            OSError: It cannot be read.
+        """
+        name = layout.parse_packed(path.rpartition("/")[2])
+        if name is None:
+            raise FormatError(f"{path} has not the name of a pack of many units.")
+        footer = read_footer(path, name.size)
+        data = described(footer, MARK.encode())
+        if data is None:
+            raise FormatError(f"The pack {path} has a damaged footer, or was written by another program.")
+        try:
+            with unhurried():
+                if max(claimed(data, 0), claimed(data, 1)) > MOST_UNITS:
+                    raise FormatError(f"The pack {path} claims more than {MOST_UNITS:,} units.")
+                said = _footer_decoder.decode(data)
+                self._units = said.units
+                attempts = [attempt for attempt, _, _ in said.attempts]
+                self.units = {Key(attempts[one.attempt], one.writer, one.n): at for at, one in enumerate(self._units)}
+        except (ValueError, msgspec.MsgspecError, RecursionError, IndexError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(f"The pack {path} has a footer that cannot be read: {error}.") from error
+        self.path = path
+        self.name = name
+        self.text = arrow_schema(footer)
+        self.claims = {attempt: ClaimName(number, try_) for attempt, number, try_ in said.attempts}
+        self.firsts = list(accumulate((one.rows for one in self._units), initial=0))
+        self.rows = self.firsts[-1]
+
+    @cached_property
+    def by_claim(self) -> dict[ClaimName, list[str]]:
+        """The attempts under each claim."""
+        found: dict[ClaimName, list[str]] = {}
+        for attempt, claim in self.claims.items():
+            found.setdefault(claim, []).append(attempt)
+        return found
+
+    @cached_property
+    def highest(self) -> ClaimName:
+        """The highest claim; there is one unless the pack is empty."""
+        return max(self.claims.values())
+
+    @cached_property
+    def by_attempt(self) -> dict[str, list[Key]]:
+        """The units of each attempt."""
+        found: dict[str, list[Key]] = {}
+        for key in self.units:
+            found.setdefault(key.attempt, []).append(key)
+        return found
+
+    def rows_of(self, key: Key) -> int:
+        """How many rows a unit has."""
+        return self._units[self.units[key]].rows
+
+    def identity(self, key: Key) -> Identity:
+        """What a unit holds."""
+        one = self._units[self.units[key]]
+        return Identity(one.rows, one.log_size, one.log_crc)
+
+    def meta(self, key: Key) -> PackMeta:
+        """What the pack says of a unit.
+
+        Raises:
+            FormatError: It cannot be decoded, or is of another unit.
+        """
+        one = self._units[self.units[key]]
+        try:
+            if claimed(one.details, 1) > MOST_EVENTS:
+                raise FormatError(f"The pack {self.path} has a unit of more than {MOST_EVENTS:,} events.")
+            details = _details_decoder.decode(one.details)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise FormatError(f"The pack {self.path} has a unit that cannot be read: {error}.") from error
+        header = details.header
+        if (header.writer, header.n) != (one.writer, one.n):
+            raise FormatError(f"The pack {self.path} holds another unit than its footer says.")
+        return PackMeta(header, details.events, one.rows, one.log_size, one.log_crc, details.beat)
+
+
+_known: Final[dict[str, tuple[tuple[int, ...], Pack]]] = {}
+
+
+def open_pack(path: str) -> Pack:
+    """The pack at a path, whose footer is read once while the file stays the same.
+
+    Raises:
+        FormatError: It is no pack of ours, or is damaged.
+        OSError: It cannot be read.
+    """
+    signature = files.signature(path)
+    known = _known.get(path)
+    if known is not None and known[0] == signature:
+        return known[1]
+    pack = Pack(path)
+    while len(_known) >= MOST_KNOWN:
+        _known.pop(next(iter(_known)), None)
+    _known[path] = signature, pack
+    return pack
+
+
+class Packs:
+    """All compacted packs of a collection at one moment.
+
+    Attributes:
+        packs: In the order of their names. Of several that hold a unit the first counts.
+        damage: A sentence for each file that cannot be read.
+    """
+
+    def __init__(self, packs: list[Pack], damage: list[str]) -> None:
+        self.packs = packs
+        self.damage = damage
+
+    def attempts(self, claims: Iterable[ClaimName] | None = None) -> Iterator[tuple[ClaimName, str]]:
+        """The attempts that have units here, of all claims or of some, with the claim."""
+        wanted = None if claims is None else list(claims)
+        for pack in self.packs:
+            of_pack = pack.by_claim
+            for claim in of_pack if wanted is None else wanted:
+                for attempt in of_pack.get(claim, ()):
+                    if self.claim(attempt) == claim:
+                        yield claim, attempt
+
+    def claim(self, attempt: str) -> ClaimName | None:
+        """The claim that an attempt was under by the first pack that has units of it."""
+        return next((pack.claims[attempt] for pack in self.packs if attempt in pack.claims), None)
+
+    @property
+    def highest(self) -> ClaimName | None:
+        """The highest claim of any attempt here."""
+        return max((pack.highest for pack in self.packs if pack.claims), default=None)
+
+    def units(self, attempt: str) -> dict[tuple[str, int], Pack]:
+        """By writer and number, the pack that counts for each unit of an attempt."""
+        found: dict[tuple[str, int], Pack] = {}
+        for pack in self.packs:
+            for key in pack.by_attempt.get(attempt, ()):
+                found.setdefault(key[1:], pack)
+        return found
+
+    def holding(self, key: Key) -> Iterator[Pack]:
+        """The packs that hold a unit, the one that counts first."""
+        return (pack for pack in self.packs if key in pack.units)
+
+
+def list_packs(path: str) -> Packs:
+    """The compacted packs of the collection at a path, listed again until nothing is new."""
+    folder = f"{path}/{layout.PACKS}"
+    if not files.is_folder(folder):
+        return Packs([], [])
+    found: dict[str, Pack] = {}
+    wrong: dict[str, str] = {}
+    seen: set[str] = set()
+    for _ in range(ROUNDS):
+        try:
+            names = [name for name in files.names(folder) if layout.parse_packed(name)]
+        except (FileNotFoundError, NotADirectoryError):
+            break
+        fresh = [name for name in names if name not in seen]
+        if seen.issuperset(names) and seen:
+            break
+        if not names:
+            break
+        seen.update(fresh)
+        for name in fresh:
+            try:
+                found[name] = open_pack(f"{folder}/{name}")
+            except (FormatError, OSError) as error:
+                if files.exists(f"{folder}/{name}"):
+                    wrong[name] = (
+                        str(error) if isinstance(error, FormatError) else f"{folder}/{name} cannot be read: {error}."
+                    )
+    return Packs([found[name] for name in sorted(found)], [wrong[name] for name in sorted(wrong)])

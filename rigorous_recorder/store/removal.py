@@ -1,0 +1,210 @@
+"""Removal: what compaction has made superfluous, and what killed processes left. By a rule that two compactions cannot break.
+
+A log or sealed unit goes only when it is in the compacted pack that readers take it from, and a compacted pack only when
+each of its units is in an earlier one in the order of names; and that pack has been there for longer than the grace, and each
+of its bytes was compared with its checksum. The first pack of all that hold a unit is never removed, whoever decides.
+"""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from rigorous_recorder.errors import FormatError
+
+from . import files, layout, machine
+from . import unit as u
+from .claim import server_now
+from .deletion import in_trash
+from .packed import Key, list_packs
+from .packmeta import load_meta
+from .packread import verify
+from .snapshot import GONE, AttemptPlace, list_claims, look_into
+
+if TYPE_CHECKING:
+    from .packed import Pack, Packs
+    from .report import CompactionReport
+
+ABANDONED: Final = 3600.0
+"""Seconds after which a file in the making is one that nobody will finish."""
+DAMAGED: Final = "damaged"
+OTHER: Final = "it differs from what is in the packs under the same name"
+
+
+def remove_superseded(path: str, trusted: set[str], grace: float, report: CompactionReport) -> None:
+    """Remove what is in packs already, and what killed processes left.
+
+    Args:
+        path: Of the collection.
+        trusted: The paths of packs that need not be compared with their checksums again.
+        grace: Seconds for which a pack must have been there.
+        report: Takes what was done.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    _Removal(path, trusted, grace, report).run()
+
+
+class _Removal:
+    def __init__(self, path: str, trusted: set[str], grace: float, report: CompactionReport) -> None:
+        self.path = path
+        self.report = report
+        self._grace = grace
+        self._now = server_now(path)
+        self._sound: dict[str, bool] = dict.fromkeys(trusted, True)
+        self._deleted: dict[str, AttemptPlace] = {}
+        self._packs: Packs = list_packs(path)
+
+    def run(self) -> None:
+        """Remove, folder by folder. It need not reach the disk: what comes back after a power cut is removed again."""
+        for claim in list_claims(self.path):
+            places, deleted = look_into(self.path, claim)
+            folder = f"{self.path}/{layout.claim_name(*claim)}"
+            for attempt in deleted:
+                self._deleted[attempt] = AttemptPlace(claim, attempt, f"{folder}/{attempt}")
+            for place in places:
+                self._attempt(place)
+        for pack in reversed(self._packs.packs):
+            self._pack(pack)
+        for folder in (self.path, f"{self.path}/{layout.PACKS}", f"{self.path}/{layout.NOTES}"):
+            with suppress(FileNotFoundError):
+                self._leftovers(folder, files.names(folder))
+
+    def _attempt(self, place: AttemptPlace) -> None:
+        try:
+            names = files.names(place.folder)
+        except OSError as error:
+            if error.errno in GONE:
+                return
+            raise
+        removed = 0
+        for file in names:
+            unit = layout.parse_unit(file)
+            if unit is not None:
+                removed += self._unit(Key(place.id, unit.writer, unit.n), f"{place.folder}/{file}", sealed=unit.sealed)
+        removed += self._leftovers(place.folder, names)
+        if removed == len(names) and self._packs.claim(place.id) is not None:
+            with suppress(OSError):  # somebody records into it again
+                files.remove_folder(place.folder)
+
+    def _unit(self, key: Key, path: str, *, sealed: bool) -> bool:
+        """Remove a log or sealed unit if it may go; whether it did."""
+        pack = next(self._packs.holding(key), None)
+        if pack is None:
+            return False
+        try:
+            held = _sealed(path) if sealed else _log(path)
+        except FormatError:
+            self.report.leave(DAMAGED, path)
+            return False
+        except OSError as error:
+            if error.errno in GONE:
+                return True
+            raise
+        if held != pack.identity(key)[1:]:
+            self.report.leave(OTHER, path)
+            return False
+        return self._has_settled(pack) and self._remove(path)
+
+    def _pack(self, pack: Pack) -> None:
+        """Remove a compacted pack if it may go."""
+        holders = []
+        for key in pack.units:
+            first = next(self._packs.holding(key))
+            if first is not pack and first.identity(key) == pack.identity(key):
+                holders.append(first)
+            elif first is not pack and key.attempt not in self._deleted:
+                self.report.leave(OTHER, pack.path)
+                return
+            elif key.attempt not in self._deleted or not in_trash(self.path, self._deleted[key.attempt], key, pack):
+                return
+        if not self._is_sound(pack):
+            return
+        if all(self._has_settled(holder) for holder in dict.fromkeys(holders)):
+            self._remove(pack.path)
+
+    def _has_settled(self, holder: Pack) -> bool:
+        """Whether what is in a pack may go elsewhere: its bytes are right, and readers know of it."""
+        if not self._is_sound(holder):
+            return False
+        try:
+            wait = files.changed(holder.path) + self._grace - self._now
+        except OSError as error:
+            if error.errno in GONE:
+                return False
+            raise
+        if self._grace and wait > 0:
+            self.report.waiting += 1
+            self.report.wait = max(self.report.wait, wait)
+            return False
+        return True
+
+    def _is_sound(self, pack: Pack) -> bool:
+        """Whether all bytes of a pack are right; False also for one that another compaction has removed."""
+        if pack.path not in self._sound:
+            try:
+                self._sound[pack.path] = verify(pack.path)
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise
+                return False
+            if not self._sound[pack.path]:
+                self.report.leave(DAMAGED, pack.path)
+        return self._sound[pack.path]
+
+    def _remove(self, path: str) -> bool:
+        try:
+            size = files.size(path)
+            files.remove(path)
+        except OSError as error:
+            if error.errno in GONE:
+                return True
+            raise
+        self.report.removed += 1
+        self.report.freed += size
+        return True
+
+    def _leftovers(self, folder: str, names: list[str]) -> int:
+        """Remove the files in the making that nobody will finish; how many it were."""
+        removed = 0
+        for name in names:
+            path = f"{folder}/{name}"
+            if layout.is_temporary(name) and self._is_abandoned(path) and self._remove(path):
+                removed += 1
+                self.report.leftovers += 1
+        return removed
+
+    def _is_abandoned(self, path: str) -> bool:
+        """Whether a file in the making is old, and, if it is a unit that a process has ready, that process is gone."""
+        try:
+            if self._now - files.modified(path) < ABANDONED:
+                return False
+            header = u.unpack_header(files.read_all(path, u.PAGE))
+        except ValueError:
+            return True
+        except OSError as error:
+            if error.errno in GONE:
+                return False
+            raise
+        who = machine.Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
+        return machine.lives(who) is False
+
+
+def _log(path: str) -> tuple[int, int]:
+    """The bytes and CRC-32 of a log."""
+    data = files.read_all(path)
+    return len(data), zlib.crc32(data)
+
+
+def _sealed(path: str) -> tuple[int, int]:
+    """The bytes and CRC-32 of the log that was sealed into a pack.
+
+    Raises:
+        FormatError: The pack is damaged.
+    """
+    meta = load_meta(path)
+    if not verify(path):
+        raise FormatError(f"The pack {path} is damaged.")
+    return meta.log_size, meta.log_crc

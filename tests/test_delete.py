@@ -1,0 +1,187 @@
+"""Deletion: what is deleted is not read, its number is not given again, and the trash holds it until it is emptied."""
+
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+import programs
+import pytest
+import second_reader
+import studies
+import units
+
+from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.errors import ClosedError
+from rigorous_recorder.store import layout
+from rigorous_recorder.store.packed import open_pack
+
+REST = [1, 1, 2, 2, 4, 4]
+
+STALE = f"""{programs.ELSEWHERE}
+import os, sys
+from pathlib import Path
+from rigorous_recorder import ExperimentCollection
+experiment = ExperimentCollection(sys.argv[1]).new_experiment()
+experiment.add_record(n=5)
+experiment.sync()
+for file in Path(sys.argv[1]).rglob("*.log"):
+    os.utime(file, (1, 1))
+os._exit(0)
+"""
+
+
+def study(path):
+    """Four experiments of two records each, the last of which failed."""
+    collection = ExperimentCollection(path, journal="write")
+    for number in range(1, 5):
+        experiment = collection.new_experiment(number=number)
+        experiment.add_records(n=[number, number], row=[0, 1])
+        experiment.close(error="failed" if number == 4 else None)
+    return collection
+
+
+def numbers(collection):
+    return [each["n"] for each in collection.records]
+
+
+@pytest.mark.parametrize("compacted", ["not", "before", "after", "around"])
+def test_what_is_deleted_is_gone_and_can_be_restored(tmp_path, compacted):
+    collection = study(tmp_path / "study")
+    path = Path(collection.path)
+    before = studies.facts(path)
+    if compacted in ("before", "around"):
+        studies.at_once(path)
+    one = collection.experiments[2]
+    assert one.number == 3
+    one.delete()
+    if compacted in ("after", "around"):
+        studies.at_once(path)
+        assert studies.at_once(path).idle
+    files_ = studies.inventory(path)
+    one.delete()
+    assert studies.inventory(path) == files_
+    assert numbers(collection) == REST
+    assert len(collection) == 6
+    assert collection.experiment_numbers == (1, 2, 4)
+    assert collection.to_polars().height == 6
+    assert [each.number for each in collection.experiments] == [1, 2, 4]
+    assert len(collection[3]) == 0
+    assert [each["n"] for each in second_reader.read(path)] == REST
+    with pytest.raises(IndexError):
+        collection.resume_experiment(3)
+    # what docs/format.md says of restoring
+    if compacted == "before":
+        studies.at_once(path)  # now what was in packs is in the trash
+    (trash,) = (path / "trash").iterdir()
+    claim, _, attempt = trash.name.partition("-")
+    assert any(layout.parse_unit(file.name) for file in trash.iterdir())
+    trash.rename(path / claim / attempt)
+    (path / claim / f"{attempt}.deleted").unlink()
+    assert studies.same_facts(studies.quiet_facts(path), before)
+    studies.at_once(path)
+    assert studies.same_facts(studies.quiet_facts(path), before)
+
+
+@pytest.mark.parametrize("compacted", [False, True], ids=["logs", "packs"])
+def test_emptying_the_trash_brings_nothing_back(tmp_path, compacted):
+    collection = study(tmp_path / "study")
+    path = Path(collection.path)
+    if compacted:
+        studies.at_once(path)
+    copy = tmp_path / "copy"
+    shutil.copytree(path, copy)
+    collection.experiments[2].delete()
+    deleted = next(path.glob("0*/*.deleted")).name.removesuffix(".deleted")
+    shutil.rmtree(path / "trash")
+    assert numbers(collection) == REST
+    studies.at_once(path)
+    assert not (path / "trash").exists()
+    assert numbers(collection) == REST
+    assert all(deleted not in open_pack(file).claims for file in studies.packs(path))
+    shutil.copytree(copy, path, dirs_exist_ok=True)  # as a merge brings it back
+    assert numbers(collection) == REST
+    studies.at_once(path)
+    assert numbers(collection) == REST
+
+
+@pytest.mark.parametrize("retries", ["always", "same_info", "never"])
+@pytest.mark.parametrize("compacted", [False, True], ids=["logs", "packs"])
+def test_the_number_is_not_given_again(tmp_path, compacted, retries):
+    study(tmp_path / "study")
+    collection = ExperimentCollection(tmp_path / "study", retries=retries)
+    if compacted:
+        studies.at_once(collection.path)
+    collection.experiments[-1].delete()
+    if compacted:
+        studies.at_once(collection.path)
+    for folder in (tmp_path / "study").glob("0*"):
+        os.utime(folder, (1, 1))  # an empty claim that is old is nobody's otherwise
+    with collection.new_experiment(number=4) as experiment:
+        assert experiment.number == 5
+        assert experiment.error_number == 0
+
+
+def test_what_runs_is_not_deleted(tmp_path):
+    collection = study(tmp_path / "study")
+    experiment = collection.new_experiment()
+    with pytest.raises(ClosedError, match=r"Experiment 4 is running. Hint"):
+        experiment.delete()
+    with pytest.raises(ClosedError, match="running"):
+        collection.experiments[-1].delete()
+    experiment.close()
+    experiment.delete()
+    assert numbers(collection) == [1, 1, 2, 2, 3, 3, 4, 4]
+    programs.run(STALE, collection.path)
+    assert collection.experiments[-1].state == "stale"
+    with pytest.raises(ClosedError, match=r"stale.*close\(error="):
+        collection.experiments[-1].delete()
+    collection.experiments[-1].close(error="gone")
+    collection.experiments[-1].delete()
+    assert numbers(collection) == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_a_resumption_into_what_is_deleted_is_refused(tmp_path):
+    collection = study(tmp_path / "study")
+    one = collection.experiments[0]
+    keeper = collection.keeper(experiment_number=1)
+    studies.at_once(collection.path)
+    one.delete()
+    with pytest.raises(OSError, match="No such file"):
+        keeper.update(late=True)
+    assert numbers(collection) == [2, 2, 3, 3, 4, 4]
+    assert list(one.records) == []
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("compacted", [False, True], ids=["logs", "packs"])
+def test_a_kill_at_every_system_call_of_a_deletion(tmp_path, compacted, after):
+    made = study(tmp_path / "made")
+    if compacted:
+        studies.at_once(made.path)
+        with made.resume_experiment(3) as experiment:
+            experiment.add_record(n=3)
+    everything = numbers(made)
+    for at in itertools.count(1):
+        path = tmp_path / f"{at}"
+        shutil.copytree(made.path, path)
+        collection = ExperimentCollection(path)
+        one = collection.experiments[2]
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            fault = studies.Fault(monkeypatch, at, after=after)
+            try:
+                one.delete()
+            except studies.Killed:
+                assert fault.dead
+        assert numbers(collection) in (everything, REST), at
+        again = collection.experiments[2]
+        if again.number == 3:
+            again.delete()
+        studies.at_once(path)
+        assert numbers(collection) == REST, at
+        assert units.same([each["n"] for each in second_reader.read(path)], REST)
+        held = [layout.parse_unit(file.name).n for file in (path / "trash").glob("*/*")]
+        assert len(held) == 1 + compacted, at
+        if not fault.dead:
+            break
+    assert at > 10
