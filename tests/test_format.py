@@ -369,7 +369,7 @@ def test_magics_and_sizes():
     assert f"the bytes [{u.BLOCK_HEAD}, used)" in FLAT
     assert f"only its first {['', 'four', 'eight'][u.BLOCK_PREFIX.size // 4]} bytes" in FLAT
     assert f"at most 2^{packmeta._MOST.bit_length() - 1} bytes when inflated" in FLAT
-    assert f"events, at most 2^{packmeta._MOST_EVENTS.bit_length() - 1}: all" in FLAT
+    assert f"events, at most 2^{packmeta.MOST_EVENTS.bit_length() - 1}: all" in FLAT
     assert (
         f"at most 2^{blocks.MOST_WEIGHT.bit_length() - 1}, or {['', 'eight'][blocks.PER_BYTE // 8]} times the bytes"
         in FLAT
