@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
 
 from .errors import ClosedError, RecorderWarning, UnknownIndexError, shortened, storing, warn
+from .interrupts import finish_first
 from .keeper import RecordKeeper
 from .reading import read_collection
 from .session import Session, sessions
@@ -60,15 +61,25 @@ class Experiment(RecordKeeper):
     @classmethod
     def begin(cls, path: str, info: dict[str, Any], retries: str, options: Options) -> Experiment:
         """Claim a number and begin its attempt on disk."""
-        with storing("no experiment can be begun", path):
-            claims.make_collection(path)
-            notes = read_collection(path, claims=()).notes
-            claimed = claims.claim(path, info, retries)
-        place = AttemptPlace(claimed.claim, claimed.attempt, claimed.folder)
-        session = Session(path, place, options)
-        session.notes = notes
-        experiment = cls._of(session, info, {})
-        return experiment._start(claimed.claim.number, claimed.failures)
+        claimed = experiment = None
+        try:
+            with storing("no experiment can be begun", path):
+                claims.make_collection(path)
+                notes = read_collection(path, claims=()).notes
+                claimed = claims.claim(path, info, retries)
+            place = AttemptPlace(claimed.claim, claimed.attempt, claimed.folder)
+            session = Session(path, place, options)
+            session.notes = notes
+            experiment = cls._of(session, info, {})
+            return experiment._start(claimed.claim.number, claimed.failures)
+        except BaseException as error:
+            if experiment is not None:
+                finish_first(
+                    experiment._undo, error
+                )  # once more: a second interrupt may have come before the first undoing
+            elif claimed is not None:
+                finish_first(claims.give_back, claimed.folder)
+            raise
 
     @classmethod
     def resume(cls, path: str, view: AttemptView, options: Options) -> Experiment:
@@ -109,22 +120,22 @@ class Experiment(RecordKeeper):
             self._began["experiment_start_time"] = start
             self._define()
         except BaseException as error:
-            self._undo(error)
+            finish_first(self._undo, error)
             raise
         return self
 
     def _undo(self, error: BaseException) -> None:
-        """End what could not be begun; an attempt that has no file yet is no attempt, and gives its number back."""
-        assert self._session.place is not None
-        open_experiments.pop(self._session.place.id, None)
-        try:
-            if self._session.journal.path:
-                with contextlib.suppress(OSError):
-                    self._session.end(*_outcome(error))
-        finally:
+        """End what could not be begun; an attempt without a begin entry is no attempt, and gives its number back."""
+        session = self._session
+        assert session.place is not None
+        if session.has_begun() and session.outcome is None:
             with contextlib.suppress(OSError):  # the error that is on its way says it already
-                self._session.close("this experiment could not be begun")
-            claims.give_back(self._session.place.folder)
+                session.end(*_outcome(error))
+        with contextlib.suppress(OSError):
+            session.close("this experiment could not be begun")
+        if not session.has_begun():
+            claims.give_back(session.place.folder, session.journal.writer)
+        open_experiments.pop(session.place.id, None)
 
     def __enter__(self) -> Self:
         """The experiment itself."""
@@ -134,6 +145,9 @@ class Experiment(RecordKeeper):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close it by how the block was left. The exception goes on as it came."""
+        finish_first(self._leave, error)
+
+    def _leave(self, error: BaseException | None) -> None:
         if self._began is None or self._session.pid != os.getpid() or self._session.closed:
             return  # it is not this process that began it: a forked child, or a worker
         if error is None:
@@ -162,11 +176,11 @@ class Experiment(RecordKeeper):
                     f"Experiment {self.number} was resumed. Hint: close the one that resume_experiment gave."
                 )
             if self._session.closed:
-                if error is None and self._session.ended:
+                if error is None and self._session.outcome is not None:
                     return  # closing twice is no mistake
                 self._session.end(*_outcome(error))
                 return
-            self._finish(error)
+            finish_first(self._finish, error)
             return
         if live is not None:
             live.close(error)
@@ -183,13 +197,21 @@ class Experiment(RecordKeeper):
         left = [*session.dropped, *(pending.waiting() for pending in session.left_pending())]
         why = f"experiment {self.number} is closed. Hint: collection.resume_experiment({self.number}) reopens it"
         with storing(f"experiment {self.number} could not be closed well", session.path):
+            interrupted = False
             try:
-                if os.getpid() == session.pid:
+                if os.getpid() == session.pid and session.outcome != (state, text):
                     session.end(state, text)
                     latest.ended(session.path, place, well=state == FINISHED)
+            except KeyboardInterrupt:  # this is called again, see `finish_first`
+                interrupted = True
+                raise
             finally:
-                open_experiments.pop(place.id, None)
-                session.close(why)
+                if not interrupted:
+                    try:
+                        session.close(why)
+                    finally:
+                        if session.closed:
+                            open_experiments.pop(place.id, None)
         if left:
             warn(
                 f"Experiment {self.number} was closed with values that were not committed: {left[0]!r}"
