@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
 
 from .errors import ClosedError, RecorderWarning, UnknownIndexError, shortened, storing, warn
+from .interrupts import finish_first
 from .keeper import RecordKeeper
 from .reading import read_collection
 from .session import EXIT_WAIT, Session, sessions
@@ -62,15 +63,25 @@ class Experiment(RecordKeeper):
     @classmethod
     def begin(cls, path: str, info: dict[str, Any], retries: str, options: Options) -> Experiment:
         """Claim a number and begin its attempt on disk."""
-        with storing("no experiment can be begun", path):
-            claims.make_collection(path)
-            notes = read_collection(path, claims=()).notes
-            claimed = claims.claim(path, info, retries)
-        place = AttemptPlace(claimed.claim, claimed.attempt, claimed.folder)
-        session = Session(path, place, options)
-        session.notes = notes
-        experiment = cls._of(session, info, {})
-        return experiment._start(claimed.claim.number, claimed.failures)
+        claimed = experiment = None
+        try:
+            with storing("no experiment can be begun", path):
+                claims.make_collection(path)
+                notes = read_collection(path, claims=()).notes
+                claimed = claims.claim(path, info, retries)
+            place = AttemptPlace(claimed.claim, claimed.attempt, claimed.folder)
+            session = Session(path, place, options)
+            session.notes = notes
+            experiment = cls._of(session, info, {})
+            return experiment._start(claimed.claim.number, claimed.failures)
+        except BaseException as error:
+            if experiment is not None:
+                finish_first(
+                    experiment._undo, error
+                )  # once more: a second interrupt may have come before the first undoing
+            elif claimed is not None:
+                finish_first(claims.give_back, claimed.folder)
+            raise
 
     @classmethod
     def resume(cls, path: str, view: AttemptView, options: Options) -> Experiment:
@@ -111,22 +122,22 @@ class Experiment(RecordKeeper):
             self._began["experiment_start_time"] = start
             self._define()
         except BaseException as error:
-            self._undo(error, fresh=run == 1)
+            finish_first(self._undo, error, run == 1)
             raise
         return self
 
-    def _undo(self, error: BaseException, *, fresh: bool) -> None:
-        """End what could not be begun; an attempt that has no file yet is no attempt, and gives its number back."""
-        assert self._session.place is not None
-        open_experiments.pop(self._session.place.folder, None)
-        try:
-            if self._session.journal.path:
-                with contextlib.suppress(OSError):
-                    self._session.end(*_outcome(error))
-        finally:
+    def _undo(self, error: BaseException, new: bool) -> None:
+        """End what could not be begun; a new attempt without a begin entry is no attempt, and gives its number back."""
+        session = self._session
+        assert session.place is not None
+        if session.has_begun() and session.outcome is None:
             with contextlib.suppress(OSError):  # the error that is on its way says it already
-                self._session.close("this experiment could not be begun")
-            claims.give_back(self._session.place.folder, claim=fresh)
+                session.end(*_outcome(error))
+        with contextlib.suppress(OSError):
+            session.close("this experiment could not be begun")
+        if not session.has_begun():
+            claims.give_back(session.place.folder, session.journal.writer, claim=new)
+        open_experiments.pop(session.place.folder, None)
 
     def __enter__(self) -> Self:
         """The experiment itself."""
@@ -136,6 +147,9 @@ class Experiment(RecordKeeper):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close it by how the block was left. The exception goes on as it came."""
+        finish_first(self._leave, error)
+
+    def _leave(self, error: BaseException | None) -> None:
         if self._began is None or self._session.pid != os.getpid() or self._session.closed:
             return  # it is not this process that began it: a forked child, or a worker
         if error is None:
@@ -164,11 +178,11 @@ class Experiment(RecordKeeper):
                     f"Experiment {self.number} was resumed. Hint: close the one that resume_experiment gave."
                 )
             if self._session.closed:
-                if error is None and self._session.ended:
+                if error is None and self._session.outcome is not None:
                     return  # closing twice is no mistake
                 self._session.end(*_outcome(error))
                 return
-            self._finish(error)
+            finish_first(self._finish, error)
             return
         if live is not None:
             live.close(error)
@@ -193,7 +207,7 @@ class Experiment(RecordKeeper):
             if not is_deleted(place):
                 attempts = self._view().attempts
                 state = attempts[0].course.state if attempts and attempts[0].course else None
-                if state == RUNNING or place.id in open_experiments:
+                if state == RUNNING or place.folder in open_experiments:
                     raise ClosedError(f"Experiment {self.number} is running. Hint: delete it when it is closed.")
                 if state == STALE:
                     raise ClosedError(
@@ -212,13 +226,21 @@ class Experiment(RecordKeeper):
         left = [*session.dropped, *(pending.waiting() for pending in session.left_pending())]
         why = f"experiment {self.number} is closed. Hint: collection.resume_experiment({self.number}) reopens it"
         with storing(f"experiment {self.number} could not be closed well", session.path):
+            interrupted = False
             try:
-                if os.getpid() == session.pid:
+                if os.getpid() == session.pid and session.outcome != (state, text):
                     session.end(state, text)
                     latest.ended(session.path, place, well=state == FINISHED)
+            except KeyboardInterrupt:  # this is called again, see `finish_first`
+                interrupted = True
+                raise
             finally:
-                open_experiments.pop(place.folder, None)
-                session.close(why)
+                if not interrupted:
+                    try:
+                        session.close(why)
+                    finally:
+                        if session.closed:
+                            open_experiments.pop(place.folder, None)
         if left:
             warn(
                 f"Experiment {self.number} was closed with values that were not committed: {left[0]!r}"

@@ -79,7 +79,7 @@ class Session:
         pendings: The pending records that were ever used, to warn of values left in them.
         began: Whether this process began the attempt, and so ends it.
         run: Which begin of the attempt was this process's, from 1; 0 for none.
-        ended: Whether it has written an end entry.
+        outcome: State and error of the last end entry that it has written; None while there is none.
         pid: Of the process that made the session, since a forked child has a copy.
     """
 
@@ -92,8 +92,9 @@ class Session:
         self.folder = place.folder if place is not None else folder
         self.pid = os.getpid()
         self.began = False
-        self.ended = False
+        self.outcome: tuple[str, str | None] | None = None
         self.run = 0
+        self._begin_is_stored = False
         self.closed = ""
         self.notes: dict[str, Any] = {}
         self.keepers: dict[LevelId, weakref.ref[Any]] = {}
@@ -195,12 +196,23 @@ class Session:
         self.began = True
         self.run = run
         self.journal.put(u.BEGIN, attempts.pack_begin(number, failures, start, info, run))
+        self._begin_is_stored = True
         self.journal.sync()
         claim = self.place.folder.rpartition("/")[0]
         files.sync_folder(claim)
         files.sync_folder(self.path)
         latest.begun(self.path, self.place)
         return start
+
+    def has_begun(self) -> bool:
+        """Whether the begin entry is stored, also after an interrupt that may have come just before or after that."""
+        journal = self.journal
+        if not self._begin_is_stored and journal.map is not None and journal.pos > u.PAGE:
+            from .store.source import LogSource
+
+            events = LogSource(bytes(journal.map[: journal.pos])).events
+            self._begin_is_stored = any(event.kind == u.BEGIN for event in events)
+        return self._begin_is_stored
 
     def end(self, state: str, error: str | None, run: int = 0) -> None:
         """Write the end entry of what this process began, or the user's word on what another one began, to disk.
@@ -215,7 +227,7 @@ class Session:
             user = not self.began or journal is not self.journal
             payload = attempts.pack_end(state, time.time(), error, self.run or run, user=user)
             journal.put_end(payload)
-            self.ended = True
+            self.outcome = (state, error)
             if journal is not self.journal:
                 journal.sync()
 

@@ -4,15 +4,20 @@ import itertools
 import json
 import sys
 import threading
+import traceback
+from collections import Counter
 
 import children
 import plan
 import pytest
 
 from rigorous_recorder import ExperimentCollection, RecordKeeper
+from rigorous_recorder.interrupts import PATIENCE, finish_first
 from rigorous_recorder.store import files
 from rigorous_recorder.store import journal as journals
+from rigorous_recorder.store.attempt import read_course
 from rigorous_recorder.store.background import background
+from rigorous_recorder.store.snapshot import attempt_units, list_claims, look_into
 from rigorous_recorder.store.source import LogSource
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -30,29 +35,51 @@ def small_units(monkeypatch):
 
 
 def interrupted(operation, after):
-    """Call a function and raise KeyboardInterrupt at its n-th place where Python looks for signals. Whether it came to that.
+    """Call a function and raise KeyboardInterrupt at its n-th place where Python looks for signals. Whether it came to that."""
+    return interrupt_of(operation, after)[1] is not None
+
+
+def interrupt_of(operation, after, again=None):
+    """The same, giving whether there is such a place, and the KeyboardInterrupt that came out, or None: a finalizer drops it.
 
     Python looks for signals when a Python function begins and when a C function has returned; a profile function is
     called there, and what it raises comes out there. The lock-free section of `add_record` has no such place.
+
+    After `again` more calls of functions of ours comes a second one. A function that raised is not called again, so that one
+    is raised by a trace function.
     """
-    left = after
+    left, left_again, reached = after, again, False
 
     def profile(_frame, event, _argument):
-        nonlocal left
+        nonlocal left, reached
         if event in ("call", "c_return"):
             if left == 0:
+                reached = True
                 sys.setprofile(None)
+                if again is not None:
+                    sys.settrace(trace)
                 raise KeyboardInterrupt
             left -= 1
 
+    def trace(frame, _event, _argument):
+        nonlocal left_again
+        if "rigorous_recorder" not in frame.f_code.co_filename:
+            return
+        if left_again == 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        left_again -= 1
+
+    before = sys.gettrace()
     try:
         sys.setprofile(profile)
         operation()
-    except KeyboardInterrupt:
-        return True
+    except KeyboardInterrupt as interrupt:
+        return reached, interrupt
     finally:
         sys.setprofile(None)
-    return False
+        sys.settrace(before)
+    return reached, None
 
 
 class Recorder:
@@ -167,6 +194,8 @@ def test_an_interrupt_at_every_place_of_a_call_in_memory():
 def test_an_interrupt_at_every_place_of_a_begin_and_a_close(collection):
     """An interrupted experiment may be there or not; whatever is there can be read, and the next one works."""
     for after in itertools.count(0, 7):
+        with collection.new_experiment():
+            pass  # else the number of the interrupted one is tried again, and each try looks at all before it
         made = []
 
         def begin_and_close(made=made):
@@ -176,7 +205,7 @@ def test_an_interrupt_at_every_place_of_a_begin_and_a_close(collection):
             made[0].close()
             made.append("closed")
 
-        came = interrupted(begin_and_close, after)
+        came, _ = interrupt_of(begin_and_close, after)
         if made:
             made[0].close()  # once more, as a user would
         if "added" in made:
@@ -197,6 +226,70 @@ def test_an_interrupt_at_every_place_of_a_begin_and_a_close(collection):
     assert running <= {one._session.place.id for one in collection.open_experiments}
     for one in collection.open_experiments:
         one.close("interrupted while it began")
+
+
+def came_before_the_first_line(interrupt):
+    """Whether an interrupt came where no line of ours could catch it: where a function begins that would have caught it."""
+    while interrupt is not None:
+        *_, last, _ = traceback.extract_tb(interrupt.__traceback__)  # the last of all is what raised it
+        ours = last.filename.endswith(("experiment.py", "interrupts.py"))
+        if ours and last.name in ("__enter__", "__exit__", "finish_first"):
+            return True
+        interrupt = interrupt.__context__
+    return False
+
+
+@pytest.mark.parametrize("again", [None, 3, 20], ids=lambda again: "once" if again is None else f"again {again}")
+@pytest.mark.parametrize("looks", [False, True], ids=["number guessed", "number looked up"])
+def test_an_interrupt_at_every_place_of_a_with(tmp_path, journal, looks, again):
+    """What is interrupted while it begins has ended or does not exist; what is interrupted while it ends has ended."""
+    states, unhandled = Counter(), 0
+    for after in itertools.count(0, 1 if again is None else 23):
+        collection = ExperimentCollection(tmp_path / str(after), journal=journal)
+        with collection.new_experiment():
+            pass
+        if looks:
+            (tmp_path / str(after) / "something").touch()
+
+        def block(collection=collection):
+            with collection.new_experiment(a=1) as experiment:
+                experiment.add_record(b=2)
+
+        reached, interrupt = interrupt_of(block, after, again)
+        handled = not came_before_the_first_line(interrupt)
+        if not handled:
+            unhandled += 1
+            for one in collection.open_experiments:
+                one.close(KeyboardInterrupt())
+        assert collection.open_experiments == (), f"at place {after} it stays open"
+        for claim in list_claims(collection.path)[1:]:
+            for attempt in look_into(collection.path, claim)[0]:
+                course = read_course(attempt, attempt_units(attempt))
+                assert course is not None or not handled, f"at place {after} an attempt is left without a begin"
+                states[course.state if course is not None else "nothing"] += 1
+                assert not handled or not [name for name in files.names(attempt.folder) if name.startswith(".tmp-")]
+        if not reached:
+            break
+    assert set(states) <= {"interrupted", "finished", "nothing"}
+    assert states["interrupted"] > 1
+    assert states["finished"] > 1
+    assert unhandled <= (6 if again is None else sum(states.values()) / 4), (unhandled, states)
+    assert lock_is_free()
+
+
+def test_many_interrupts_in_a_row_are_let_out(collection):
+    """Somebody who presses Ctrl-C again and again is not kept waiting for a disk that hangs."""
+    experiment = collection.new_experiment()
+    calls = []
+
+    def hangs():
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finish_first(hangs)
+    assert len(calls) == PATIENCE
+    experiment.close()
 
 
 IN_A_STORM = 200

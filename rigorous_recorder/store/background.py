@@ -70,6 +70,10 @@ class Background:
                 try:
                     self._thread.start()
                 except RuntimeError as error:
+                    if isinstance(
+                        error.__context__, KeyboardInterrupt
+                    ):  # it hit the lock in which the start is waited for
+                        raise error.__context__ from None
                     self._say_no_thread(error)
         if wakes:
             self._wake.put(None)

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import FormatError, NotACollectionError, RecorderError, StoreError
+from ..interrupts import finish_first
 from ..lineage import canonical
 from . import files, latest, layout
 from .attempt import CLAIM_SILENCE, FINISHED, RUNNING, STALE, Course, read_course
@@ -162,23 +163,53 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
     for _ in range(ROUNDS):
         wanted, failures = _decide(path, info, retries) if guess is None else (guess, 0)
         guess = None
-        folder = f"{path}/{layout.claim_name(*wanted)}"
-        try:
-            files.make_folder(folder)
-        except FileExistsError:
-            time.sleep(os.urandom(1)[0] / 25_600)  # jitter, up to 10 ms
-            continue
         attempt = layout.new_id()
-        files.make_folder(f"{folder}/{attempt}")
-        return Claimed(wanted, attempt, f"{folder}/{attempt}", failures)
+        claimed = Claimed(wanted, attempt, f"{path}/{layout.claim_name(*wanted)}/{attempt}", failures)
+        if _make(path, claimed):
+            return claimed
+        time.sleep(os.urandom(1)[0] / 25_600)  # jitter, up to 10 ms
     raise StoreError(f"no number could be claimed in {path} within {ROUNDS} tries. Hint: check the folder.")
 
 
-def give_back(folder: str, *, claim: bool) -> None:
-    """Remove an attempt's folder if nothing was ever written there, and, of one that is new, its claim."""
+def _make(path: str, claimed: Claimed) -> bool:
+    """Make the folders of a claim and its attempt; False when somebody else has that claim."""
+    made: list[None] = []
+    try:
+        files.make_folder(claimed.folder.rpartition("/")[0], made)
+        files.make_folder(claimed.folder)
+    except FileExistsError:
+        return False
+    except BaseException as error:
+        if made:
+            finish_first(give_back, claimed.folder)
+        if isinstance(error, OSError) and not made:
+            raise StoreError(error.errno, f"no experiment can be begun: {error.strerror}", path) from error
+        raise
+    return True
+
+
+def give_back(folder: str, writer: str = "", *, claim: bool = True) -> None:
+    """Remove an attempt that has not begun, and its claim, unless others have written there.
+
+    Args:
+        folder: Of the attempt.
+        writer: Whose files go as well; it has added nothing to them that counts.
+        claim: Whether the claim goes too: not that of an attempt of old whose folder was gone.
+    """
+    try:
+        names = files.names(folder) if writer else []
+    except FileNotFoundError:
+        names = []
+    for name in names:
+        unit = layout.parse_unit(name)
+        if name.startswith(f".tmp-{writer}-") or (unit is not None and unit.writer == writer):
+            with contextlib.suppress(FileNotFoundError):
+                files.remove(f"{folder}/{name}")
     for empty in (folder, folder.rpartition("/")[0])[: 1 + claim]:
         try:
             files.remove_folder(empty)
+        except FileNotFoundError:  # done before an interrupt, or never made
+            continue
         except OSError:  # not empty: something was
             return
 

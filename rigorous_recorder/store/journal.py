@@ -163,7 +163,7 @@ class Journal(Units):
             except StoreError:
                 if self.map is None or self._index + self._span < self._last or len(entry) > u.RESERVE:
                     raise
-                self._end += u.RESERVE
+                self._end = self._block + self._span * self.block_size + u.RESERVE
                 if not self._put_locked(entry, None, None):
                     raise
 

@@ -114,10 +114,10 @@ class UnitMaker:
             if self._mode == MAPPED:
                 files.preallocate(descriptor, size)
                 memory = files.map_shared(descriptor, size)
-                memory[: u.PAGE] = page
             else:
                 files.write_at(descriptor, page, 0)
                 memory = files.map_private(size)
+            memory[: u.PAGE] = page
         except BaseException:
             files.close(descriptor)
             with contextlib.suppress(FileNotFoundError):  # ext4 leaves the blocks allocated when preallocation fails
