@@ -20,6 +20,7 @@ def run(code, *arguments):
 
 
 FORK = """
+from rigorous_recorder.store.attempt import read_course
 collection = ExperimentCollection(sys.argv[1], journal=sys.argv[2])
 with collection.new_experiment(a=1) as experiment:
     child_keeper = experiment.sub_record_keeper(m=1)
@@ -30,6 +31,7 @@ with collection.new_experiment(a=1) as experiment:
     if pid == 0:
         assert experiment.open is None if hasattr(experiment, "open") else True
         assert collection.open_experiments == ()
+        assert experiment._session.may_rest, "nobody tells a worker when the experiment is over"
         for i in range(500):
             child_keeper.add_record(who="child", i=i)
             experiment.add_record(who="child root", i=i)
@@ -41,6 +43,7 @@ with collection.new_experiment(a=1) as experiment:
             child_keeper.add_record(who="parent", i=i) if i > 10 else child_keeper.commit_record(who="parent", i=i)
         assert os.waitpid(pid, 0)[1] == 0
         assert experiment.state == "running", experiment.state
+        assert read_course(experiment._session.place).state == "running", "the child has ended it"
         child_keeper.add_record(who="parent", i=500)
 """
 
