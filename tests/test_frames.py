@@ -482,6 +482,27 @@ def test_a_query_of_another_table_says_what_the_table_is_called(collection):
     assert not hasattr(caught.value, "__notes__")
 
 
+def test_groups_of_a_keeper_in_memory_by_the_missing_attempt():
+    keeper = RecordKeeper(model="cnn")
+    keeper.add_records(x=[1, 2])
+    made = keeper.to_pandas()
+    assert made["rr_attempt"].isna().all()
+    assert len(made.groupby(["model", "rr_attempt"], observed=True)["x"].mean()) == 0
+    assert made.groupby(["model", "rr_attempt"], observed=True, dropna=False)["x"].mean().to_list() == [1.5]
+    assert made.groupby(["model"], observed=True)["x"].mean().to_list() == [1.5]
+    assert keeper.to_polars().group_by("model", "rr_attempt").agg(pl.col("x").mean())["x"].to_list() == [1.5]
+
+
+def test_duckdb_has_a_timedelta_of_a_parquet_file_as_microseconds(tmp_path):
+    keeper = RecordKeeper()
+    keeper.add_record(d=dt.timedelta(days=1, microseconds=1))
+    keeper.to_parquet(tmp_path / "flat.parquet")
+    found = duckdb.connect().execute(
+        f"select d, typeof(d), to_microseconds(d) from read_parquet('{tmp_path}/flat.parquet')"
+    )
+    assert found.fetchall() == [(86_400_000_001, "BIGINT", dt.timedelta(days=1, microseconds=1))]
+
+
 def test_categories_are_sorted_and_only_those_that_occur(study):
     made = study.under(model="m2").to_pandas()
     assert made["model"].cat.categories.tolist() == ["m2"]
