@@ -8,7 +8,8 @@ from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .errors import InvalidCallError
+from .errors import InvalidCallError, UnknownKeyError
+from .lineage import parse_lineage
 from .values import decode_exact, encode_exact, short
 
 if TYPE_CHECKING:
@@ -199,6 +200,33 @@ def pick(levels: Levels, above: Iterable[Mapping[str, Any]], conditions: Iterabl
 def under_text(texts: Mapping[LevelId, str], text: str) -> set[LevelId]:
     """The levels whose lineage is `text` or goes on below it, given the lineage of each."""
     return {level for level, own in texts.items() if is_under(own, text)}
+
+
+def check_branch(text: str, tops: Iterable[str]) -> None:
+    """See to it that a lineage may begin as the text of a branch does: some topmost level has all keys of its first level.
+
+    Args:
+        text: Of the branch.
+        tops: The keys of all topmost levels, those of the notes and of the experiments.
+
+    Raises:
+        UnknownKeyError: None has one of them, or this is no text of a lineage.
+    """
+    tops = list(dict.fromkeys(tops))
+    whole = (
+        "Hint: a branch is the whole text of a lineage, from the root down, as keeper.lineage or `rr_lineage` have it"
+    )
+    try:
+        first = parse_lineage(text.partition("/")[0])[0]
+    except ValueError as error:
+        raise UnknownKeyError(f"{short(text)} is no lineage: {error}. {whole}.") from error
+    for key in first:
+        if key not in tops:
+            has = f"have {', '.join(map(repr, tops[:8]))}" if tops else "have no keys"
+            raise UnknownKeyError(
+                f"No lineage begins as {short(text)} does: no topmost level has the key {key!r}, they {has}. "
+                f"{whole}; under({key}=...) picks by a key, at whatever level."
+            )
 
 
 def is_under(own: str, text: str) -> bool:

@@ -150,7 +150,7 @@ class CollectionView(Flat):
     def _picked(self) -> list[AttemptView]:
         """The attempts that have a level in the branch."""
         view = self._read()
-        view.check_keys(self._conditions)
+        view.check(self._conditions, self._branches)
         picked = []
         for attempt in view.attempts:
             allowed = attempt.allowed(self._conditions, self._branches)
@@ -233,15 +233,23 @@ class CollectionView(Flat):
         found = self.keepers(branch, **keys)
         if len(found) == 1:
             return found[0]
-        wanted = ", ".join(f"{key}={value!r}" for key, value in keys.items()) or repr(branch)
+        asked = [] if branch is None else ["the branch " + shortened(repr(getattr(branch, "lineage", branch)))]
+        asked += [f"{key}={value!r}" for key, value in keys.items()]
+        wanted = (
+            f" {'has' if not found else 'have'} {', '.join(asked)}"
+            if asked
+            else " is there"
+            if not found
+            else " are there"
+        )
         if not found:
             chosen = self.under(branch, **keys)
             why = self._read().why_nothing(chosen._conditions, chosen._branches)
-            raise UnknownKeyError(f"No keeper has {wanted}: {why}")
+            raise UnknownKeyError(f"No keeper{wanted}: {why}")
         shown = "; ".join(shortened(keeper.lineage) for keeper in found[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004
         raise UnknownKeyError(
-            f"{len(found)} keepers have {wanted}: {shown}{more}. Hint: name more keys, for example experiment_number=..., "
+            f"{len(found)} keepers{wanted}: {shown}{more}. Hint: name more keys, for example experiment_number=..., "
             "or take keepers(...)."
         )
 

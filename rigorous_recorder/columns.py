@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from .branches import ATTEMPT_KEY
+from .errors import InvalidCallError
 from .levels import AUTOMATIC
 
 if TYPE_CHECKING:
@@ -57,3 +58,25 @@ def columns_of(keys: Collection[str], columns: Iterable[str]) -> dict[str, str]:
             found[name] = key
             renamed.remove(key)
     return found
+
+
+def named(argument: str, names: object) -> list[str]:
+    """The names of columns that were given for an argument, as a list.
+
+    Raises:
+        InvalidCallError: They are no collection of texts.
+    """
+    if isinstance(names, str):
+        raise InvalidCallError(f"{argument}={names!r} is a text. Hint: {argument}=[{names!r}].")
+    try:
+        listed = list(names)  # type: ignore[call-overload]
+    except TypeError:
+        listed = [names]
+        found = repr(names)
+    else:
+        found = next((repr(name) for name in listed if not isinstance(name, str)), "")
+    if found:
+        raise InvalidCallError(
+            f"{argument}= takes the names of columns, and was given {found}. Hint: a list of texts, as {argument}=['loss']."
+        )
+    return [str(name) for name in listed]

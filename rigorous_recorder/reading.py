@@ -6,7 +6,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Branch, Condition, pick, under_text, wants_none
+from .branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Branch, Condition, check_branch, pick, under_text, wants_none
 from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, shortened, storing, warn
 from .levels import AUTOMATIC, ROOT, LevelEntry, LevelId, Levels, unpack_edit, unpack_level
 from .lineage import level_text, lineage_text
@@ -309,7 +309,7 @@ class View:
 
     def records(self, conditions: Sequence[Condition] = (), branches: Sequence[Branch] = ()) -> Records:
         """The records that conditions and branches pick, in order."""
-        self.check_keys(conditions)
+        self.check(conditions, branches)
         return Records(
             UnitPart(attempt, unit, allowed)
             for attempt in self.attempts
@@ -317,12 +317,16 @@ class View:
             for unit in attempt.units
         )
 
-    def check_keys(self, conditions: Sequence[Condition]) -> None:
-        """See to it that some level has each key.
+    def check(self, conditions: Sequence[Condition], branches: Sequence[Branch] = ()) -> None:
+        """See to it that some level has each key, and that some lineage may begin as the text of a branch does.
 
         Raises:
             UnknownKeyError: None has it; the message names the nearest, or says that it is a record's own key.
         """
+        for branch in branches if self.attempts else ():
+            if branch.text is not None:
+                roots = (attempt.lineage(attempt.root) for attempt in self.attempts)
+                check_branch(branch.text, [key for levels in roots for level in levels for key in level])
         wanted = [condition.key for condition in conditions if not wants_none(condition.wanted)]
         if not wanted or not self.attempts:
             return

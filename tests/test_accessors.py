@@ -1,6 +1,8 @@
 """`under` on every kind of frame picks what it picks on the collection, and `.rr` tells what a frame holds."""
 
+import gc
 import math
+import pickle
 from decimal import Decimal
 
 import numpy as np
@@ -8,7 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from flat import KINDS, WITH_ACCESSOR, dicts, flat_row, ns, polars_frame
+from flat import KINDS, OLD_POLARS, WITH_ACCESSOR, dicts, flat_row, ns, polars_frame
 from programs import stable
 from test_under import ALL, FIRST, M1, TRAINING, WANTED, recorded
 
@@ -90,6 +92,36 @@ def test_a_key_that_no_level_has(frame, keys, message):
     with pytest.raises(KeyError, match=message) as caught:
         dicts(rigorous_recorder.under(frame, **keys))
     assert isinstance(caught.value, RecorderError)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "model=m1",
+            r"No lineage begins as 'model=m1' does: no topmost level has the key 'model', they have .*'lr'.*Hint.*under\(mo",
+        ),
+        ("model=m1/training=true", r"no topmost level has the key 'model'.*under\(model=\.\.\.\) picks by a key"),
+        ("m1", r"'m1' is no lineage: .*Hint: a branch is the whole text of a lineage, from the root down"),
+        ("lr=1,modle=2/a=1", r"no topmost level has the key 'modle'"),
+    ],
+    ids=stable,
+)
+def test_a_text_that_no_lineage_begins_with_is_told(study, frame, text, message):
+    with pytest.raises(KeyError, match=message) as caught:
+        dicts(rigorous_recorder.under(frame, text))
+    assert isinstance(caught.value, RecorderError)
+    for read in (
+        len,
+        list,
+        lambda view: view.experiment_numbers,
+        lambda view: view.to_polars(),
+        lambda view: view.keepers(),
+    ):
+        with pytest.raises(KeyError, match=message):
+            read(study[0].under(text))
+    assert ns(rigorous_recorder.under(frame, "experiment_number=7,lr=0.1")) == [], "a value that does not occur"
+    assert ns(rigorous_recorder.under(frame, RecordKeeper(never=0.1))) == [], "a keeper is no text"
 
 
 def test_errors_of_a_callable_come_through(frame):
@@ -566,6 +598,24 @@ def test_the_latest_of_equal_siblings_is_of_both_together(kind):
     frame = KINDS[kind](repeated(step=[0, 0], seed=[1, 2]))
     assert ns(frame.rr.latest("step")) == [1]
     assert ns(frame.rr.latest("step", "seed")) == [0, 1]
+
+
+@pytest.mark.parametrize("n", ["a", None, 1.5, True, 0])
+def test_a_tree_takes_an_int(with_accessor, n):
+    with pytest.raises(ValueError, match=r"n=.*Hint: n is an int, at least 1"):
+        with_accessor.rr.tree(n)
+
+
+def test_a_pickled_lazy_frame_is_read_while_the_frame_is_there_and_says_so_after(study):
+    lazy = study[1].lazy().rr.under(model="m1")
+    copy = pickle.loads(pickle.dumps(lazy))
+    assert ns(copy) == sorted(M1)
+    alone = pickle.dumps(lazy)
+    del lazy, copy
+    gc.collect()
+    error = pl.exceptions.ComputeError if OLD_POLARS else RecorderError
+    with pytest.raises(error, match=r"only while the lazy frame itself is there\. Hint: keep that one"):
+        pickle.loads(alone).collect()
 
 
 def test_nothing_is_kept_on_the_frame(study):

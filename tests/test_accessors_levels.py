@@ -114,3 +114,15 @@ def test_a_lineage_that_is_no_text_is_told(values):
     for made in (arrow, duckdb_relation(arrow)):
         with pytest.raises(ValueError, match=r"`rr_lineage` holds what is no lineage: .* is no text\. Hint"):
             rigorous_recorder.under(made, a=1)
+
+
+@pytest.mark.parametrize("depth", [19, 20, 21, 300, 5000])
+@pytest.mark.parametrize("kind", ["pandas", "polars", "lazy"])
+def test_a_deep_tree_is_shown_to_a_depth_and_says_how_much_is_below(kind, depth):
+    text = "/".join(f"l={level}" for level in range(depth))
+    tree = KINDS[kind](frame_of([text, text + "/other=1"])).rr.tree()
+    lines = tree.splitlines()
+    assert len(lines) == (depth + 1 if depth < 20 else 20)
+    assert len(tree) < 20 * 200
+    below = depth + 1 - 20
+    assert lines[-1].split("(")[1:] == ([f"… {below:,} levels below)  2"] if below else [])

@@ -196,7 +196,7 @@ def test_a_scan_in_python_takes_no_cloudpickle_and_copies_no_frame(monkeypatch):
     assert pickle.loads(other)
     code = "import pickle, polars, rigorous_recorder, sys; pickle.loads(bytes.fromhex(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, other.hex()], capture_output=True, text=True)
-    assert "cannot be handed to another process" in done.stderr
+    assert "only in the process that pickled it" in done.stderr
 
 
 @needs_sources
@@ -422,6 +422,17 @@ def test_lists_are_widened_by_their_items_and_types_that_do_not_go_together_are_
         TypeError, match=r"The column 'v' is of types that do not go together: .*[Ss]truct.*Hint"
     ) as caught:
         joined([{"a": 1}], [b"x"])
+    assert isinstance(caught.value, RecorderError)
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 3, FIRST, FIRST.lazy(), FIRST.to_arrow(), FIRST.to_pandas()], ids=lambda one: type(one).__name__
+)
+def test_concat_takes_a_list(wrong):
+    with pytest.raises(
+        ValueError, match=r"concat takes a list of frames, and was given a .*Hint: concat\(\[one, two\]\)"
+    ) as caught:
+        concat(wrong)
     assert isinstance(caught.value, RecorderError)
 
 

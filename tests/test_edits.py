@@ -62,7 +62,7 @@ def test_keeper_is_exactly_one(collection):
         collection.keeper(model="m3")
     assert collection.keeper().number == 1
     record(collection, *(f"m{number}" for number in range(10)), lr=3)
-    with pytest.raises(KeyError, match=r"2 keepers have None"):
+    with pytest.raises(KeyError, match=r"^2 keepers are there: "):
         collection.keeper()
     with pytest.raises(KeyError, match="and 7 more"):
         collection.keeper(training=True)

@@ -466,6 +466,65 @@ def test_own_text_is_categorical_where_that_is_asked_for(collection, library):
     assert [row["own"] if row["own"] == row["own"] else None for row in rows_of(made)] == ["x", None, "y", "x"]
 
 
+@pytest.mark.parametrize("categories", ["all", ["lr"], ["lr", "own"]], ids=str)
+def test_a_float_that_is_nan_is_no_category_and_zeros_are_one(categories):
+    keeper = RecordKeeper(lr=math.nan)
+    keeper.add_record(own=-0.0)
+    for value in (0.0, -0.0, 0.5):
+        keeper.sub_record_keeper(lr=value).add_record(own=math.nan)
+    made = keeper.to_pandas(categories=categories)
+    assert isinstance(made["lr"].dtype, pd.CategoricalDtype)
+    assert list(map(str, made["lr"])) == ["nan", "0.0", "0.0", "0.5"]
+    assert list(map(str, made["lr"].cat.categories)) == ["0.0", "0.5"]
+    assert isinstance(made["own"].dtype, pd.CategoricalDtype) == ("own" in categories)
+    assert made["own"].isna().to_list() == [False, True, True, True]
+    assert list(map(str, keeper.to_pandas()["lr"])) == ["nan", "0.0", "-0.0", "0.5"], "to the bit, but as categories"
+
+
+@pytest.mark.parametrize("option", ["columns", "categories"])
+@pytest.mark.parametrize("wrong", [3, True, [3], ["lr", None], b"lr", object], ids=repr)
+def test_what_names_no_columns_is_refused(library, option, wrong):
+    keeper = RecordKeeper(lr=1)
+    keeper.add_record(x=1)
+    with pytest.raises(
+        ValueError, match=rf"^{option}= takes the names of columns, and was given .*Hint: a list"
+    ) as caught:
+        frame(keeper, library, **{option: wrong})
+    assert isinstance(caught.value, RecorderError)
+
+
+def test_a_query_of_another_table_says_what_the_table_is_called(collection):
+    with collection.new_experiment() as experiment:
+        experiment.add_record(x=1)
+    with pytest.raises(pl.exceptions.SQLInterfaceError, match="relation 'record' was not found") as caught:
+        collection.sql("select * from record")
+    assert caught.value.__notes__ == ["Hint: the table is called records, as in: select count(*) from records"]
+    with pytest.raises(pl.exceptions.ColumnNotFoundError) as caught:
+        collection.sql("select nope from records")
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_groups_of_a_keeper_in_memory_by_the_missing_attempt():
+    keeper = RecordKeeper(model="cnn")
+    keeper.add_records(x=[1, 2])
+    made = keeper.to_pandas()
+    assert made["rr_attempt"].isna().all()
+    assert len(made.groupby(["model", "rr_attempt"], observed=True)["x"].mean()) == 0
+    assert made.groupby(["model", "rr_attempt"], observed=True, dropna=False)["x"].mean().to_list() == [1.5]
+    assert made.groupby(["model"], observed=True)["x"].mean().to_list() == [1.5]
+    assert keeper.to_polars().group_by("model", "rr_attempt").agg(pl.col("x").mean())["x"].to_list() == [1.5]
+
+
+def test_duckdb_has_a_timedelta_of_a_parquet_file_as_microseconds(tmp_path):
+    keeper = RecordKeeper()
+    keeper.add_record(d=dt.timedelta(days=1, microseconds=1))
+    keeper.to_parquet(tmp_path / "flat.parquet")
+    found = duckdb.connect().execute(
+        f"select d, typeof(d), to_microseconds(d) from read_parquet('{tmp_path}/flat.parquet')"
+    )
+    assert found.fetchall() == [(86_400_000_001, "BIGINT", dt.timedelta(days=1, microseconds=1))]
+
+
 def test_categories_are_sorted_and_only_those_that_occur(study):
     made = study.under(model="m2").to_pandas()
     assert made["model"].cat.categories.tolist() == ["m2"]

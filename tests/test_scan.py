@@ -37,6 +37,8 @@ def simple(schema):
         conditions += [column.is_null(), column.is_not_null(), column.count() > 1]
         for value in COMPARED.get(type(dtype), []):
             conditions += [column == value, column != value, column.is_in([value])]
+            conditions += [column.eq_missing(value), column.ne_missing(value)]
+            conditions += [pl.coalesce(column, pl.lit(value)) == value, column.fill_null(value) == value]
     return st.sampled_from(conditions)
 
 
@@ -47,6 +49,11 @@ def predicates(schema):
         lambda inner: (
             st.builds(lambda a, b: a & b, inner, inner)
             | st.builds(lambda a, b: a | b, inner, inner)
+            | st.builds(lambda a, b: a ^ b, inner, inner)
+            | st.builds(pl.coalesce, inner, inner)
+            | st.builds(lambda a, b, c: pl.when(a).then(b).otherwise(c), inner, inner, inner)
+            | st.builds(lambda a, b: pl.when(a).then(b), inner, inner)
+            | st.builds(lambda a, b: a.eq_missing(b), inner, inner)
             | st.builds(lambda a: ~a, inner)
         ),
         max_leaves=4,

@@ -354,6 +354,25 @@ def test_no_keeper_says_which_key_matches_nothing_and_what_there_is(study, wante
         study.keeper(**wanted)
 
 
+def test_several_or_no_keepers_without_a_key_are_told_without_one(study, tmp_path):
+    with pytest.raises(KeyError, match=r"^2 keepers are there: experiment_number=1,lr=0\.1") as caught:
+        study.keeper()
+    assert "None" not in str(caught.value)
+    with pytest.raises(
+        KeyError, match=r"^No keeper has the branch 'experiment_number=1,lr=7': there is no such branch"
+    ):
+        study.keeper("experiment_number=1,lr=7")
+    with pytest.raises(
+        KeyError, match=r"^No keeper has the branch 'experiment_number=1,lr=0.1.*', model='m3': of the branch"
+    ):
+        study.keeper(study.keepers()[0], model="m3")
+    with (
+        pytest.warns(RecorderWarning),
+        pytest.raises(KeyError, match=r"^No keeper is there: there is no experiment yet"),
+    ):
+        type(study)(tmp_path / "empty").keeper()
+
+
 def test_no_keeper_in_a_branch_or_in_nothing(study, tmp_path):
     with pytest.raises(KeyError, match=r"of those with lr=0\.1, none has model='m3'"):
         study.under(lr=0.1).keeper(model="m3")

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from statistics import mean
@@ -44,11 +45,26 @@ def test_a_mislabelled_run_is_corrected_and_found_under_its_new_name_only(collec
 
 # ---- an array of jobs ------------------------------------------------------------------------------------------------
 
-JOB = """
-import sys
+TOGETHER = """
+import sys, time
+from pathlib import Path
+
+def meet(path, seed, jobs):
+    "Return when so many jobs have come here: from then on they record at the same time."
+    begun = Path(path).with_name(Path(path).name + " begun")
+    begun.mkdir(exist_ok=True)
+    (begun / seed).touch()
+    until = time.monotonic() + 60
+    while len(list(begun.iterdir())) < jobs:
+        assert time.monotonic() < until, "the other jobs did not begin"
+        time.sleep(0.002)
+"""
+JOB = f"""
+{TOGETHER}
 from rigorous_recorder import ExperimentCollection
 collection = ExperimentCollection(sys.argv[1])
 with collection.new_experiment(seed=int(sys.argv[2])) as experiment:
+    meet(sys.argv[1], sys.argv[2], int(sys.argv[4]))
     for step in range(20):
         experiment.add_record(step=step, loss=1 / (step + 1))
         if sys.argv[3] == "raises" and step == 10:
@@ -56,55 +72,90 @@ with collection.new_experiment(seed=int(sys.argv[2])) as experiment:
 """
 STALE = f"""
 {ELSEWHERE}
-import sys
+{TOGETHER}
 from rigorous_recorder import ExperimentCollection
 experiment = ExperimentCollection(sys.argv[1]).new_experiment(seed=int(sys.argv[2]))
+meet(sys.argv[1], sys.argv[2], int(sys.argv[4]))
 for step in range(5):
     experiment.add_record(step=step, loss=1 / (step + 1))
 experiment.sync()
 """
 
 
-def job_array(path):
-    """Four jobs: two good ones, one that raises, one whose node goes away."""
-    run(JOB, path, 0, "good")
-    run(JOB, path, 1, "raises", returncode=1)
-    before = set(Path(path).glob("*/*/*.log"))
-    run_killed(STALE, path, 2)
-    (silent,) = set(Path(path).glob("*/*/*.log")) - before
-    os.utime(silent, (time.time() - 1000,) * 2)  # when that node's heart beat last
-    run(JOB, path, 3, "good")
+def job_array(path, first=0):
+    """Four jobs at the same time: two good ones, one that raises, one whose node goes away."""
+    with ThreadPoolExecutor(4) as threads:
+        jobs = [
+            threads.submit(run, JOB, path, first, "good", 4),
+            threads.submit(run, JOB, path, first + 1, "raises", 4, returncode=1),
+            threads.submit(run_killed, STALE, path, first + 2, "stale", 4),
+            threads.submit(run, JOB, path, first + 3, "good", 4),
+        ]
+    for job in jobs:
+        job.result()
+    for log in Path(path).glob("*/*/*.log"):
+        os.utime(log, (time.time() - 1000,) * 2)  # when that node's heart beat last; the others have ended
+
+
+def good_seeds(collection):
+    """The seeds of the records that ended well, by each way to ask, which agree."""
+    pandas, polars = collection.to_pandas(), collection.to_polars()
+    seeds = [
+        sorted(set(pandas[pandas["had_error"] == False]["seed"])),  # noqa: E712
+        sorted(set(polars.filter(had_error=False)["seed"])),
+        sorted(set(polars.rr.under(had_error=False)["seed"])),
+        sorted({each["seed"] for each in collection.under(had_error=False)}),
+        collection.sql("select distinct seed from records where had_error = false order by seed")["seed"].to_list(),
+    ]
+    assert seeds == [seeds[0]] * len(seeds)
+    assert len(polars.filter(had_error=False)) == 20 * len(seeds[0])
+    return seeds[0]
 
 
 def test_an_array_of_jobs_of_which_one_raises_and_one_goes_stale(tmp_path):
     job_array(tmp_path / "study")
     collection = ExperimentCollection(tmp_path / "study")
-    runs = collection.experiments
-    assert [(each.info["seed"], each.state) for each in runs] == [
-        (0, "finished"), (1, "failed"), (2, "stale"), (3, "finished"),
-    ]  # fmt: skip
-
-    for frame in (collection.to_pandas(), collection.to_polars()):
-        good = frame[frame["had_error"] == False] if isinstance(frame, pd.DataFrame) else frame.filter(had_error=False)  # noqa: E712
-        assert sorted(set(good["seed"])) == [0, 3]
-        assert len(good) == 40
-    assert collection.sql("select distinct seed from records where had_error = false order by seed")[
-        "seed"
-    ].to_list() == [0, 3]
+    assert collection.experiment_numbers == (1, 2, 3, 4), "they all ran at once"
+    runs = {each.info["seed"]: each for each in collection.experiments}
+    assert [runs[seed].state for seed in range(4)] == ["finished", "failed", "stale", "finished"]
+    assert good_seeds(collection) == [0, 3]
 
     runs[2].close(error="node died")
-    settled = collection.experiments
+    settled = {each.info["seed"]: each for each in collection.experiments}
     assert (settled[2].state, settled[2].error, settled[2].had_error) == ("failed", "node died", True)
-    table = settled.to_pandas()
+    table = collection.experiments.to_pandas().sort_values("seed")
     assert table["state"].tolist() == ["finished", "failed", "failed", "finished"]
     assert table["n_records"].tolist() == [20, 11, 5, 20]
-    assert settled.to_polars()["error"].to_list()[1:3] == ["FloatingPointError: the loss is NaN", "node died"]
+    errors = collection.experiments.to_polars().sort("seed")["error"].to_list()
+    assert errors[1:3] == ["FloatingPointError: the loss is NaN", "node died"]
+    assert good_seeds(collection) == [0, 3]
+    assert len(collection.to_polars().filter(had_error=True, seed=2)) == 5
+
+
+def test_the_arrays_of_two_machines_are_merged_by_copying(tmp_path):
+    for name, first in (("ours", 0), ("theirs", 10)):
+        job_array(tmp_path / name, first)
+    (stale,) = (each for each in ExperimentCollection(tmp_path / "ours").experiments if each.state == "stale")
+    stale.close(error="node died")
+    shutil.copytree(tmp_path / "theirs", tmp_path / "ours", dirs_exist_ok=True)
+    collection = ExperimentCollection(tmp_path / "ours")
+    assert collection.experiment_numbers == (1, 2, 3, 4)
+    assert len({each.info["seed"] for each in collection.experiments}) == 8
+    assert good_seeds(collection) == [0, 3, 10, 13]
+    frame = collection.to_polars()
+    runs = frame.group_by("rr_attempt").agg(pl.col("seed").unique(), pl.len()).sort(pl.col("seed").list.first())
+    assert runs["seed"].to_list() == [[0], [1], [2], [3], [10], [11], [12], [13]]
+    assert runs["len"].to_list() == [20, 11, 5, 20] * 2
+    (stale,) = (each for each in collection.experiments if each.info["seed"] == 12)
+    stale.close(error="that node died too")
+    assert good_seeds(collection) == [0, 3, 10, 13]
+    assert len(collection.to_polars().filter(had_error=True)) == 32
 
 
 def test_two_machines_folders_with_equal_numbers_are_merged_by_copying(tmp_path):
     for name, seed in (("ours", 0), ("theirs", 10)):
         for shift in range(2):
-            run(JOB, tmp_path / name, seed + shift, "good")
+            run(JOB, tmp_path / name, seed + shift, "good", 1)
     shutil.copytree(tmp_path / "theirs", tmp_path / "ours", dirs_exist_ok=True)
     collection = ExperimentCollection(tmp_path / "ours")
     assert collection.experiment_numbers == (1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -81,11 +82,13 @@ class Accessor(ABC, Generic[Frame, Table]):
 
         Raises:
             KeyError: The frame has no `rr_lineage`.
-            ValueError: n is not positive.
+            ValueError: n is no int, or not positive.
         """
-        if n < 1:
-            raise InvalidCallError(f"A tree shows the first and last n levels, and n={n}. Hint: n is at least 1.")
-        return tree(self._counted(), n)
+        if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
+            raise InvalidCallError(
+                f"A tree shows the first and last n levels, and n={n!r}. Hint: n is an int, at least 1."
+            )
+        return tree(self._counted(), operator.index(n))
 
     @property
     def inherited(self) -> list[str]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Demand, demand, is_under, same, wants_none, without_notes
+from ..branches import (
+    ATTEMPT_DIGITS,
+    ATTEMPT_KEY,
+    Demand,
+    check_branch,
+    demand,
+    is_under,
+    same,
+    wants_none,
+    without_notes,
+)
 from ..columns import LINEAGE_KEY
 from ..errors import FormatError, InvalidCallError, UnknownKeyError, nearest
 from ..levels import AUTOMATIC
@@ -96,6 +106,8 @@ class Under:
         self._names = names
         self._filtering = filtering
         self._text: str | None = None
+        self._given: str | None = branch if isinstance(branch, str) else None
+        self._tops: dict[str, None] = {}
         self._demands: dict[str, Demand] = {}
         self._by_column: dict[str, list[Demand]] = {}
         self._known: set[str] = {ATTEMPT_KEY, *AUTOMATIC}
@@ -125,8 +137,8 @@ class Under:
 
     @property
     def unseen(self) -> bool:
-        """Whether there is a key that no lineage learnt so far has."""
-        return bool(self._unseen)
+        """Whether there is a key, of conditions or of the text of the branch, that no lineage learnt so far has."""
+        return bool(self._unseen) or (self._given is not None and not any(self._meant.values()))
 
     def learn(self, texts: Iterable[str | None]) -> None:
         """Take note of lineages of the frame; None stands for rows that have none."""
@@ -142,6 +154,10 @@ class Under:
         lineages = parsed(present)
         for level in {id(level): level for levels in lineages for level in levels}.values():  # lineages share levels
             self._known.update(level)
+        for levels in lineages:
+            self._tops.update(dict.fromkeys(levels[0]))
+            if len(levels) > 1 and AUTOMATIC[0] in levels[1]:  # the first are the notes
+                self._tops.update(dict.fromkeys(levels[1]))
         for text, levels in zip(present, lineages, strict=True):
             meant = self._text is None or any(is_under(own, self._text) for own in (text, without_notes(text)))
             self._meant[text] = meant and self._picks(levels)
@@ -156,7 +172,11 @@ class Under:
         Raises:
             UnknownKeyError: None has it; the message names the nearest, or says that it is a record's own key.
         """
-        if not self._unseen or not self._meant.keys() - {None}:
+        if not self._meant.keys() - {None}:
+            return
+        if self._given is not None:
+            check_branch(self._given, self._tops)
+        if not self._unseen:
             return
         key = min(self._unseen)
         if key in self._names:

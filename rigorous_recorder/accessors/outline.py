@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_LINES: Final = 200
 """Lines of a tree after which levels are no longer opened, whatever was asked for."""
+MAX_DEPTH: Final = 20
+"""Levels below each other after which a tree is no longer opened: each takes four characters of indent."""
 MAX_WIDTH: Final = 100
 """Characters of a level's text in a tree."""
 _MARKS: Final = re.compile("%(2C|2F|3D|25)")
@@ -92,7 +94,12 @@ class _Node:
 
     def size(self) -> int:
         """The number of levels below."""
-        return sum(1 + node.size() for node in self.below.values())
+        found, waiting = 0, [self]
+        while waiting:
+            below = waiting.pop().below.values()
+            found += len(below)
+            waiting.extend(below)
+        return found
 
 
 def tree(counts: Mapping[str | None, int], n: int) -> Tree:
@@ -121,15 +128,16 @@ def _opened(top: _Node, n: int) -> set[_Node]:
     """The nodes whose children are shown: from the top down, until there are lines enough."""
     opened: set[_Node] = set()
     lines = 0
-    waiting = deque([top])
+    waiting = deque([(top, 0)])
     while waiting:
-        node = waiting.popleft()
+        node, depth = waiting.popleft()
         below = _ends(list(node.below.values()), n)
         if node is not top and lines + len(below) > MAX_LINES:
             break
         lines += len(below)
         opened.add(node)
-        waiting.extend(below)
+        if depth + 1 < MAX_DEPTH:
+            waiting.extend((one, depth + 1) for one in below)
     return opened
 
 

@@ -123,8 +123,8 @@ def _mask(process: int, number: int) -> _Mask:
     found = _masks.get(number) if process == os.getpid() else None
     if found is None:
         raise HandleError(
-            "A lazy frame on which under was called cannot be handed to another process. "
-            "Hint: collect it here, or call under there."
+            "A pickled lazy frame on which under was called can be read only in the process that pickled it, and only while "
+            "the lazy frame itself is there. Hint: keep that one, collect before pickling, or call under after it."
         )
     return found
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from rigorous_recorder.branches import ATTEMPT_KEY
-from rigorous_recorder.columns import LINEAGE_KEY
+from rigorous_recorder.columns import LINEAGE_KEY, named
 from rigorous_recorder.errors import InvalidCallError, UnknownKeyError, nearest
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def chosen(plan: Plan, categories: Categories, *, only_text: bool) -> frozenset[
             )
         picked = {"text": inherited & text, "all": inherited & able, "none": set()}[categories]
         return frozenset(picked | (text & _ALWAYS))
-    names = list(categories)
+    names = named("categories", categories)
     for name in names:
         if name not in plan.schema:
             raise UnknownKeyError(f"The frame has no column {name!r} for categories=.{nearest(name, plan.schema)}")

@@ -158,7 +158,11 @@ def _texts(values: pl.Series) -> Any:
 
 
 def _category(values: pl.Series) -> pd.Categorical:
-    """A column as categories, sorted, of the values that occur."""
+    """A column as categories, sorted, of the values that occur. Of floats, NaN is missing, and -0.0 and 0.0 are one, 0.0."""
+    if values.dtype == pl.Float64:
+        values = pl.select(
+            pl.when(values == 0.0).then(0.0).otherwise(values.fill_nan(None)).alias(values.name)
+        ).to_series()
     distinct = values.drop_nulls().unique().sort()
     codes = values.replace_strict(distinct, pl.arange(len(distinct), eager=True, dtype=pl.Int64), default=-1)
     kind = next(kind for kind in ("i1", "i2", "i4", "i8") if len(distinct) <= np.iinfo(kind).max)

@@ -28,7 +28,7 @@ def to_parquet(plan: Plan, path: str | os.PathLike[str]) -> None:
         descriptor = files.create(temporary)
         try:
             try:
-                scan(plan).sink_parquet(temporary, compression="zstd")  # a unit at a time
+                scan(plan).sink_parquet(temporary, compression="zstd")  # a group of units at a time
                 files.sync_file(descriptor)
             finally:
                 files.close(descriptor)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from rigorous_recorder.branches import ATTEMPT_KEY
-from rigorous_recorder.columns import LINEAGE_KEY, column_names
+from rigorous_recorder.columns import LINEAGE_KEY, column_names, named
 from rigorous_recorder.errors import DamageWarning, InvalidCallError, RecorderError, UnknownKeyError, nearest, warn
 from rigorous_recorder.levels import AUTOMATIC
 from rigorous_recorder.store.attempt import RUNNING, STALE
@@ -104,9 +104,7 @@ class Plan:
         }
         if columns is None:
             return replace(self, columns=tuple(known.values()))
-        if isinstance(columns, str):
-            raise InvalidCallError(f"columns={columns!r} is a text. Hint: columns=[{columns!r}].")
-        chosen = list(columns)
+        chosen = named("columns", columns)
         for name in chosen:
             if name not in known:
                 raise UnknownKeyError(f"The frame has no column {name!r}.{nearest(name, known)}")
@@ -125,7 +123,7 @@ def make_plan(view: View, conditions: Sequence[Condition] = (), branches: Sequen
     Raises:
         UnknownKeyError: No level has the key of a condition.
     """
-    view.check_keys(conditions)
+    view.check(conditions, branches)
     with unhurried():  # 30,000 levels are as many dicts
         return _plan(view, conditions, branches)
 

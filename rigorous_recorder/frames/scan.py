@@ -46,8 +46,16 @@ def scan(plan: Plan) -> pl.LazyFrame:
 
 
 def sql(plan: Plan, query: str) -> pl.DataFrame:
-    """Answer a query in SQL over the table `records`. Text is plain text there: SQL's `like` and `upper` know no categories."""
-    return pl.SQLContext(records=_lazy(plan, frozenset()), eager=False).execute(query).collect()
+    """Answer a query in SQL over the table `records`. Text is plain text there: SQL's `like` and `upper` know no categories.
+
+    An error of polars comes through as it is, with a note where the query names another table.
+    """
+    try:
+        return pl.SQLContext(records=_lazy(plan, frozenset()), eager=False).execute(query).collect()
+    except pl.exceptions.PolarsError as error:
+        if "relation" in str(error) and "not found" in str(error):
+            error.add_note("Hint: the table is called records, as in: select count(*) from records")
+        raise
 
 
 def _lazy(plan: Plan, categorical: frozenset[str]) -> pl.LazyFrame:
