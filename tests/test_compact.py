@@ -7,6 +7,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import polars as pl
 import programs
 import pytest
 import second_reader
@@ -153,6 +154,43 @@ def test_killed_attempts_keep_their_end(study):
     assert killed[5] > killed[4]
     studies.at_once(path)
     assert next(one for one in studies.facts(path)[1] if one[1] == "killed") == killed
+
+
+def asked(path):
+    """Answers to questions that are about some rows of some units."""
+    collection = ExperimentCollection(path)
+    scan = collection.scan()
+    lazy = [
+        scan.filter(pl.col("model") == "b").select("step", "loss", "model"),
+        scan.filter(pl.col("episode") > 2, pl.col("step") > 10).select("step", "note", "rr_lineage"),
+        scan.filter(pl.col("experiment_number") == 3),
+        scan.filter(pl.col("loss") == 1.25).select("loss"),
+        scan.head(7),
+        scan.select(pl.len()),
+    ]
+    views = [
+        collection.under(model="b"),
+        collection.under(experiment_number=[2, 5], model="b"),
+        collection.under(episode=lambda episode: episode % 2 == 1),
+        collection.under(experiment_number=3),
+        collection.under(experiment_number=77),
+    ]
+    frames = [*(one.collect() for one in lazy), *(view.to_polars() for view in views)]
+    records = [[dict(each) for each in view.records] for view in views]
+    keepers = [dict(keeper.merged) for keeper in collection.keepers(model="b")]
+    return frames, records, keepers, [dict(collection.records[place]) for place in (0, 17, -1)]
+
+
+def test_questions_to_what_is_compacted(study):
+    path, _ = study
+    before = asked(path)
+    studies.at_once(path)
+    after = asked(path)
+    assert before[1:] == after[1:]
+    for left, right in zip(before[0], after[0], strict=True):
+        assert left.equals(right)
+        assert left.schema == right.schema
+    assert [frame.height for frame in before[0]][:3] == [102, 36, 35]
 
 
 # ---- recording goes on -----------------------------------------------------------------------------------------------
