@@ -44,6 +44,10 @@ def compact(path: str, *, progress: bool | None = None) -> CompactionReport:
         RecorderError: As `store.compact.compact`, and when the process ended before it was done.
     """
     command, environment = module_command(MODULE)
+    if not command[0]:
+        raise RecorderError(
+            "The Python interpreter is not known (sys.executable), so that no process can be started to compact."
+        )
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(  # noqa: S603  (this interpreter, our module)

@@ -7,6 +7,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import polars as pl
 import programs
 import pytest
 import second_reader
@@ -155,6 +156,43 @@ def test_killed_attempts_keep_their_end(study):
     assert next(one for one in studies.facts(path)[1] if one[1] == "killed") == killed
 
 
+def asked(path):
+    """Answers to questions that are about some rows of some units."""
+    collection = ExperimentCollection(path)
+    scan = collection.scan()
+    lazy = [
+        scan.filter(pl.col("model") == "b").select("step", "loss", "model"),
+        scan.filter(pl.col("episode") > 2, pl.col("step") > 10).select("step", "note", "rr_lineage"),
+        scan.filter(pl.col("experiment_number") == 3),
+        scan.filter(pl.col("loss") == 1.25).select("loss"),
+        scan.head(7),
+        scan.select(pl.len()),
+    ]
+    views = [
+        collection.under(model="b"),
+        collection.under(experiment_number=[2, 5], model="b"),
+        collection.under(episode=lambda episode: episode % 2 == 1),
+        collection.under(experiment_number=3),
+        collection.under(experiment_number=77),
+    ]
+    frames = [*(one.collect() for one in lazy), *(view.to_polars() for view in views)]
+    records = [[dict(each) for each in view.records] for view in views]
+    keepers = [dict(keeper.merged) for keeper in collection.keepers(model="b")]
+    return frames, records, keepers, [dict(collection.records[place]) for place in (0, 17, -1)]
+
+
+def test_questions_to_what_is_compacted(study):
+    path, _ = study
+    before = asked(path)
+    studies.at_once(path)
+    after = asked(path)
+    assert before[1:] == after[1:]
+    for left, right in zip(before[0], after[0], strict=True):
+        assert left.equals(right)
+        assert left.schema == right.schema
+    assert [frame.height for frame in before[0]][:3] == [102, 36, 35]
+
+
 # ---- recording goes on -----------------------------------------------------------------------------------------------
 
 
@@ -250,6 +288,27 @@ def test_a_pack_that_goes_between_opening_and_reading(study, monkeypatch):
     assert asked
 
 
+def test_a_listing_that_misses_a_file_under_both_names(study, monkeypatch):
+    """One listing can miss what is renamed and removed meanwhile, also when nothing else is in the folder."""
+    path, before = study
+    names, missed = files.names, set()
+
+    def late(folder):
+        found = names(folder)
+        if folder in missed or not any(name.endswith((".log", ".parquet")) for name in found):
+            return found
+        missed.add(folder)
+        return []
+
+    monkeypatch.setattr(files, "names", late)
+    assert studies.same_facts(studies.quiet_facts(path), before)
+    missed.clear()
+    studies.at_once(path)
+    missed.clear()
+    assert studies.same_facts(studies.quiet_facts(path), before)
+    assert missed
+
+
 # ---- kills and disks -------------------------------------------------------------------------------------------------
 
 
@@ -299,6 +358,58 @@ def test_every_system_call_may_fail(small_made, tmp_path, error):
         if fault.left > 0:
             break
     assert at > 60
+
+
+class Calls:
+    """Notes the calls of the store in their order, with the paths that they are about."""
+
+    def __init__(self, monkeypatch):
+        self.made = []
+        self._paths = {}
+        for name in ("create", "open_read", "sync_file", "sync_folder", "rename", "remove"):
+            monkeypatch.setattr(files, name, self._noted(name, getattr(files, name)))
+
+    def _noted(self, name, function):
+        def call(what, *rest):
+            result = function(what, *rest)
+            if name in ("create", "open_read"):
+                self._paths[result] = what
+            self.made.append((name, rest[0] if name == "rename" else self._paths.get(what, what)))
+            if name == "rename":
+                self._paths = {key: rest[0] if path == what else path for key, path in self._paths.items()}
+            return result
+
+        return call
+
+
+def test_nothing_goes_before_its_pack_is_on_disk(study, monkeypatch):
+    """File, name, and the name of the folder, in this order, and then the sources: else a power cut takes both."""
+    path, _ = study
+    calls = Calls(monkeypatch)
+    studies.at_once(path)
+    made = calls.made
+    gone = min(at for at, (name, what) in enumerate(made) if name == "remove" and not what.startswith(f"{path}/.tmp"))
+    renamed = [at for at, (name, _) in enumerate(made) if name == "rename"]
+    assert len(renamed) == len(studies.packs(path))
+    for at in renamed:
+        before = [name for name, what in made[:at] if ".tmp-" in what and name in ("create", "sync_file", "open_read")]
+        assert before[-3:] == ["create", "sync_file", "open_read"]  # written, on disk, read back
+        assert at < made.index(("sync_folder", f"{path}/packs"), at) < made.index(("sync_folder", str(path)), at) < gone
+
+
+def test_packs_of_others_are_brought_to_disk_before_anything_goes(study, monkeypatch):
+    path, _ = study
+    compacting.compact(str(path), grace=3600)
+    calls = Calls(monkeypatch)
+    report = studies.at_once(path)
+    assert report.removed
+    assert report.packs == 0
+    gone = [
+        at for at, (name, what) in enumerate(calls.made) if name == "remove" and not what.startswith(f"{path}/.tmp")
+    ]
+    assert calls.made.index(("sync_folder", f"{path}/packs")) < calls.made.index(("sync_folder", str(path))) < gone[0]
+    synced = [what for name, what in calls.made[: gone[-1]] if name == "sync_file"]
+    assert set(studies.packs(path)) <= set(synced)
 
 
 # ---- copies ----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from rigorous_recorder import DamageWarning, ExperimentCollection
 from rigorous_recorder.store import background, files, pack
 from rigorous_recorder.store import journal as journals
 from rigorous_recorder.store import unit as u
+from rigorous_recorder.store.compact import compact
 
 CUTS = ["names as synced", "names as they are", "names as synced, less the removed ones"]
 """A file's data is what was synced last. Its name may be on disk as of the last sync of its folder, or already as of now,
@@ -284,6 +285,47 @@ def test_a_power_cut_at_any_point_of_sealing_loses_nothing(tmp_path, root, journ
 def test_this_test_can_fail_each_sync_of_a_seal_is_needed(tmp_path, root, journal, monkeypatch, without):
     with pytest.raises(AssertionError, match="loses records"):
         seal_through_cuts(tmp_path, root, journal, monkeypatch, without)
+
+
+# ---- compaction and deletion ----------------------------------------------------------------------------------------
+
+
+def compact_through_cuts(root, journal, monkeypatch, without=None):
+    """Compact twice, the second time packs too; cut the power after each call that changes something. The number of cuts."""
+    path = root / "studies" / "mine"
+    collection = ExperimentCollection(path, journal=journal, retries="never")
+    wrong, cuts, expected = [], [], []
+
+    def check():
+        for states, numbers in read_cuts(disk):
+            cuts.append(1)
+            if (states, numbers) != (["finished"] * (len(expected) // 20), expected):
+                wrong.append((states, len(numbers)))
+
+    disk = Disk(monkeypatch, root, without)
+    for first in (0, 40):
+        for start in (first, first + 20):
+            with collection.new_experiment() as experiment:
+                experiment.add_records(i=range(start, start + 20))
+            expected += range(start, start + 20)
+        disk.note_all()
+        disk.check = check
+        compact(str(path), grace=0)
+        check()
+        disk.check = None
+    assert not list(path.glob("0*/*"))
+    assert wrong == [], "a power cut while compacting loses records"
+    return len(cuts)
+
+
+def test_a_power_cut_at_any_point_of_compacting_loses_nothing(root, journal, monkeypatch):
+    assert compact_through_cuts(root, journal, monkeypatch) > 60
+
+
+@pytest.mark.parametrize("without", ["sync_file", "sync_folder"])
+def test_this_test_can_fail_each_sync_of_a_compaction_is_needed(root, journal, monkeypatch, without):
+    with pytest.raises(AssertionError, match="loses records"):
+        compact_through_cuts(root, journal, monkeypatch, without)
 
 
 # ---- the background thread ------------------------------------------------------------------------------------------

@@ -278,6 +278,7 @@ def write_pack(path: str, members: list[Member], generation: int) -> tuple[str, 
         if pack.meta(Key(header.attempt, header.writer, header.n)) != member.meta:
             raise FormatError(f"The footer of {target} does not read back as it was written; its sources stay.")
     files.sync_folder(folder)
+    files.sync_folder(path)  # who made the folder of packs may have been killed before it did this
     return target, len(content)
 
 

@@ -108,5 +108,6 @@ def in_trash(path: str, place: AttemptPlace, key: Key, pack: Pack) -> bool:
     meta = pack.meta(key)
     columns = None if meta.rows else [LEVEL]
     write_sealed(folder, meta, read_rows(pack.path, first, first + meta.rows, columns))
-    files.sync_folder(folder)
+    for above in (folder, f"{path}/{layout.TRASH}", path):
+        files.sync_folder(above)
     return True

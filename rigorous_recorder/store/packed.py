@@ -257,15 +257,13 @@ def list_packs(path: str) -> Packs:
     found: dict[str, Pack] = {}
     wrong: dict[str, str] = {}
     seen: set[str] = set()
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         try:
             names = [name for name in files.names(folder) if layout.parse_packed(name)]
         except (FileNotFoundError, NotADirectoryError):
             break
         fresh = [name for name in names if name not in seen]
-        if seen.issuperset(names) and seen:
-            break
-        if not names:
+        if turn and not fresh:
             break
         seen.update(fresh)
         for name in fresh:

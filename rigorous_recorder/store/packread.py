@@ -255,7 +255,9 @@ def _run(
 ) -> _Reading:
     """One scan of the rows from the first unit of a run to before `stop`."""
     start = run[0][0]
-    scan = pl.scan_parquet(path, glob=False).slice(start, stop - start)
+    scan = pl.scan_parquet(path, glob=False)
+    if stop - start < open_pack(path).rows:
+        scan = scan.slice(start, stop - start)
     if len(run) > 1:
         shares = [(place, first - start, wanted[place].rows, wanted[place].where) for first, place in run]
         return _Reading(scan.select(columns), shares, stop - start)

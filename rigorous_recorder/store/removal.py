@@ -59,6 +59,9 @@ class _Removal:
 
     def run(self) -> None:
         """Remove, folder by folder. It need not reach the disk: what comes back after a power cut is removed again."""
+        if self._packs.packs:  # who gave them their names may have been killed before the names were on disk
+            files.sync_folder(f"{self.path}/{layout.PACKS}")
+            files.sync_folder(self.path)
         for claim in list_claims(self.path):
             places, deleted = look_into(self.path, claim)
             folder = f"{self.path}/{layout.claim_name(*claim)}"
@@ -142,9 +145,10 @@ class _Removal:
         return True
 
     def _is_sound(self, pack: Pack) -> bool:
-        """Whether all bytes of a pack are right; False also for one that another compaction has removed."""
+        """Whether all bytes of a pack are right, and on disk; False also for one that another compaction has removed."""
         if pack.path not in self._sound:
             try:
+                _bring_to_disk(pack.path)
                 self._sound[pack.path] = verify(pack.path)
             except OSError as error:
                 if error.errno not in GONE:
@@ -190,6 +194,15 @@ class _Removal:
             raise
         who = machine.Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
         return machine.lives(who) is False
+
+
+def _bring_to_disk(path: str) -> None:
+    """Return when a file that somebody may just have copied is on disk."""
+    descriptor = files.open_read(path)
+    try:
+        files.sync_file(descriptor)
+    finally:
+        files.close(descriptor)
 
 
 def _log(path: str) -> tuple[int, int]:

@@ -70,13 +70,13 @@ def list_units(folder: str) -> tuple[list[UnitPlace], list[str]]:
     found: dict[tuple[str, int], UnitPlace] = {}
     strange: set[str] = set()
     seen: set[str] = set()
-    for _ in range(ROUNDS if files.is_folder(folder) else 0):
+    for turn in range(ROUNDS if files.is_folder(folder) else 0):
         try:
             names = files.names(folder)
         except (FileNotFoundError, NotADirectoryError):
             break
         fresh = [name for name in names if name not in seen]
-        if seen and not fresh:
+        if turn and not fresh:
             break
         seen.update(fresh)
         for file in fresh:
@@ -89,8 +89,6 @@ def list_units(folder: str) -> tuple[list[UnitPlace], list[str]]:
             # the pack rather than the log, and of several packs the first by name: every reader takes the same
             if before is None or (unit.sealed, before.file) > (before.name.sealed, file):
                 found[unit.writer, unit.n] = UnitPlace(folder, unit, file)
-        if not seen:
-            break
     return [found[key] for key in sorted(found)], sorted(strange)
 
 
