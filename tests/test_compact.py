@@ -103,6 +103,22 @@ def test_packs_are_bounded_and_small_ones_are_merged(tmp_path, monkeypatch):
     assert lengths == [1, 2, 3, 4]  # 6, 8 + 4, 8 + 8 + 2, 8 + 8 + 8 or nearly so
 
 
+def test_large_units_without_rows(tmp_path, monkeypatch):
+    """A process that is killed leaves all that it had preallocated."""
+    path = tmp_path / "study"
+    for _ in range(3):
+        programs.run_killed(
+            "import sys\nfrom rigorous_recorder import ExperimentCollection\n"
+            "ExperimentCollection(sys.argv[1], journal='mmap').new_experiment()",
+            path,
+        )
+    monkeypatch.setattr(compacting, "TARGET", 300_000)
+    before = studies.facts(path)
+    assert studies.at_once(path).units == 3
+    assert studies.same_facts(studies.quiet_facts(path), before)
+    assert studies.at_once(path).idle
+
+
 def test_the_grace_keeps_what_readers_may_be_about_to_open(study, monkeypatch):
     path, before = study
     count = len(studies.inventory(path))

@@ -182,7 +182,8 @@ class Compaction:
             if member.meta.log_size * 2 > TARGET:  # by itself, so that what is left over here is more than half full
                 self._write([member], generation)
                 return
-        if batch.weight + member.meta.log_size > TARGET or len(batch.members) == MOST_UNITS:
+        full = batch.weight + member.meta.log_size > TARGET or len(batch.members) == MOST_UNITS
+        if full and batch.members:  # a killed process may leave a log that is large and has no rows
             self._write_batch(batch)
         batch.add(member)
         batch.generation = max(batch.generation, generation)
