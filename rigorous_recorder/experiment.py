@@ -76,9 +76,8 @@ class Experiment(RecordKeeper):
             return experiment._start(claimed.claim.number, claimed.failures)
         except BaseException as error:
             if experiment is not None:
-                finish_first(
-                    experiment._undo, error
-                )  # once more: a second interrupt may have come before the first undoing
+                # once more: a second interrupt may have come before the first undoing
+                finish_first(experiment._undo, error, True)
             elif claimed is not None:
                 finish_first(claims.give_back, claimed.folder)
             raise

@@ -165,13 +165,13 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
         guess = None
         attempt = layout.new_id()
         claimed = Claimed(wanted, attempt, f"{path}/{layout.claim_name(*wanted)}/{attempt}", failures)
-        if _make(path, claimed):
+        if _make(claimed):
             return claimed
         time.sleep(os.urandom(1)[0] / 25_600)  # jitter, up to 10 ms
     raise StoreError(f"no number could be claimed in {path} within {ROUNDS} tries. Hint: check the folder.")
 
 
-def _make(path: str, claimed: Claimed) -> bool:
+def _make(claimed: Claimed) -> bool:
     """Make the folders of a claim and its attempt; False when somebody else has that claim."""
     made: list[None] = []
     try:
@@ -179,11 +179,9 @@ def _make(path: str, claimed: Claimed) -> bool:
         files.make_folder(claimed.folder)
     except FileExistsError:
         return False
-    except BaseException as error:
+    except BaseException:
         if made:
             finish_first(give_back, claimed.folder)
-        if isinstance(error, OSError) and not made:
-            raise StoreError(error.errno, f"no experiment can be begun: {error.strerror}", path) from error
         raise
     return True
 
