@@ -71,7 +71,7 @@ mutation-check: setup ## take out one mechanism at a time; each time a test must
 	WORKERS=$(WORKERS) $(VENV)/bin/python tests/mutation_check.py
 
 test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported libraries, and without the compiled hot path
-	RIGOROUS_RECORDER_PURE=1 $(LOWEST)/bin/python -m pytest -n $(WORKERS)
+	PLAN=small RIGOROUS_RECORDER_PURE=1 $(LOWEST)/bin/python -m pytest -n $(WORKERS)
 
 test-spark: $(SPARK)/.installed ## the tests with a real Spark, which needs Java 17 or later
 	$(SPARK)/bin/python -m pytest -k spark tests/test_spark.py tests/test_accessors.py

@@ -14,6 +14,9 @@ from typing import NamedTuple
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 """Whether this is the long run (`make test-long`)."""
 
+SMALL = os.environ.get("PLAN") == "small"
+"""Whether this is a run with other libraries or without the compiled hot path, beside one with the figures of the plan."""
+
 ALL = "all"
 """All places there are, in each run: the test counts them itself."""
 
@@ -41,7 +44,7 @@ class Row(NamedTuple):
 
 ROWS = {
     "kill": Row(
-        "SIGKILL at a random moment of recording, sealing, resuming, beginning and closing",
+        "SIGKILL at a random moment of recording, sealing, compacting, resuming, beginning and closing",
         "kills",
         "acknowledged is a subset of recovered; at most one call more per thread",
         {
@@ -50,13 +53,18 @@ ROWS = {
             "test_kill.py::test_a_kill_while_experiments_are_begun_and_closed": (36, 600),
             "test_kill.py::test_a_kill_of_who_seals_loses_nothing": (10, 200),
             "test_kill.py::test_a_kill_of_who_resumes_loses_nothing": (20, 400),
+            "test_compact_storm.py::test_compactors_that_are_killed": (8, 500),
         },
     ),
     "seal": Row(
-        "SIGKILL before and after every system call of a seal",
+        "stopped before and after every system call of a seal, a compaction and a deletion, as by SIGKILL",
         "calls",
         "no loss, no duplicate",
-        {"test_pack.py::test_killed_before_and_after_every_system_call": ALL},
+        {
+            "test_pack.py::test_killed_before_and_after_every_system_call": ALL,
+            "test_compact.py::test_a_kill_at_every_system_call": ALL,
+            "test_delete.py::test_a_kill_at_every_system_call_of_a_deletion": ALL,
+        },
     ),
     "truncate": Row(
         "a journal truncated at every byte of 8 KiB",
@@ -74,10 +82,10 @@ ROWS = {
         },
     ),
     "compact": Row(
-        "two compactors, sealers and four readers at once, with no grace",
-        "rounds",
+        "two compactors, a sealer, two writers and four readers at once, with no grace",
+        "compactions",
         "every reader sees every record once",
-        {},
+        {"test_compact_storm.py::test_compactors_sealers_writers_and_readers_at_once": (2 * 100, 2 * 2_500)},
     ),
     "copies": Row(
         "copied, merged and copied again while it is written",
@@ -103,6 +111,7 @@ ROWS = {
             "test_disk_full.py::test_the_nth_write_is_short": ALL,
             "test_disk_full.py::test_the_nth_call_of_a_reader_fails": ALL,
             "test_pack.py::test_every_system_call_may_fail": ALL,
+            "test_compact.py::test_every_system_call_may_fail": ALL,
         },
     ),
     "full": Row(
@@ -163,10 +172,10 @@ ROWS = {
         {"test_model.py::test_a_study_is_as_the_model_says": (200, 5_000)},
     ),
     "fuzz": Row(
-        "readers given hostile bytes",
-        "inputs",
-        "our own errors only, in bounded memory",
-        {},
+        "readers given hostile collections that a fuzzer makes, compiled and in pure Python",
+        "seconds",
+        "our own errors only, under 1 GB, nothing outside the folder, no code run",
+        {"test_fuzz.py::test_hostile_collections": (60, 3_600)},
     ),
     "values": Row(
         "hostile values: 10,000 columns, `{}`, NaN payloads, -0.0, mixed types",
@@ -243,6 +252,8 @@ def shards(test, *, ci, long, within=1):
     """
     count = rounds(ci, long)
     figure = rounds(*_FIGURES[test])
+    if SMALL:
+        figure = max(figure // 10, count * within)
     return [Shard(seed, -(-figure // (count * within))) for seed in range(count)]
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 
 import children
+import plan
 import pytest
 import studies
 
@@ -132,9 +133,13 @@ def finish(processes, seconds):
     return [json.loads(out)[0] for (out, _), _ in ended]
 
 
-@pytest.mark.parametrize("rounds", [100, pytest.param(2500, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
-def test_compactors_sealers_writers_and_readers_at_once(tmp_path, rounds):
+@pytest.mark.parametrize(
+    "shard",
+    plan.shards("test_compactors_sealers_writers_and_readers_at_once", ci=1, long=10, within=2),
+)
+def test_compactors_sealers_writers_and_readers_at_once(tmp_path, shard, reached):
     """Two compactors of so many rounds each."""
+    rounds = shard.rounds
     path, stop = tmp_path / "study", tmp_path / "stop"
     ExperimentCollection(path).new_experiment().close()
     writers = [start(WRITER, path, stop, seed) for seed in (1, 2)]
@@ -156,6 +161,7 @@ def test_compactors_sealers_writers_and_readers_at_once(tmp_path, rounds):
     studies.at_once(path)
     assert studies.same_facts(studies.quiet_facts(path), before)
     assert not list(path.glob("0*/*"))
+    reached(2 * rounds)
 
 
 KILLED = (
@@ -172,13 +178,13 @@ while True:
 )
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(500, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
-def test_compactors_that_are_killed(tmp_path, kills):
+@pytest.mark.parametrize("shard", plan.shards("test_compactors_that_are_killed", ci=1, long=10))
+def test_compactors_that_are_killed(tmp_path, shard, reached):
     """By SIGKILL at random moments, two at a time: what was recorded is there, once, and a compaction cleans up."""
     path = tmp_path / "study"
     ExperimentCollection(path).new_experiment().close()
-    dice, expected = random.Random(1), set()
-    for kill in range(kills):
+    dice, expected = random.Random(shard.seed), set()
+    for kill in range(shard.rounds):
         pair = [start(KILLED, path, tmp_path / "stop", 2 * kill + one) for one in range(2)]
         for one in pair:
             os.set_blocking(one.stdout.fileno(), True)
@@ -199,3 +205,4 @@ def test_compactors_that_are_killed(tmp_path, kills):
     assert [file for file in studies.inventory(path) if ".tmp-" not in file and not file.startswith("packs/")] == [
         "format"
     ]
+    reached(shard.rounds)

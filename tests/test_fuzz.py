@@ -10,12 +10,10 @@ import sys
 from pathlib import Path
 
 import children
+import plan
 import pytest
 
 FUZZER = Path(__file__).with_name("fuzzing.py")
-PARTS = [(kind, part) for kind in ("C", "Python") for part in range(3)]
-SECONDS = 10
-LONG_SECONDS = 600
 
 
 def fuzz(folder, kind, seed, seconds, *cases):
@@ -29,19 +27,14 @@ def fuzz(folder, kind, seed, seconds, *cases):
     return done.stdout
 
 
-@pytest.mark.parametrize(("kind", "part"), PARTS)
-def test_hostile_collections(tmp_path, kind, part):
+@pytest.mark.parametrize("kind", ["C", "Python"])
+@pytest.mark.parametrize("shard", plan.shards("test_hostile_collections", ci=3, long=12, within=2))
+def test_hostile_collections(tmp_path, kind, shard, reached):
     # the same seeds in each CI run, so that it fails for a reason; of others elsewhere
-    seed = f"ci{part}" if os.environ.get("CI") == "true" else os.urandom(4).hex()
-    said = fuzz(tmp_path, kind, seed, SECONDS)
-    assert int(said.split()[-9]) > 3, said  # collections
-
-
-@pytest.mark.long
-@pytest.mark.timeout(LONG_SECONDS + 300)
-@pytest.mark.parametrize(("kind", "part"), PARTS)
-def test_hostile_collections_for_an_hour(tmp_path, kind, part):
-    fuzz(tmp_path, kind, os.urandom(4).hex(), LONG_SECONDS)
+    seed = f"ci{shard.seed}" if os.environ.get("CI") == "true" else os.urandom(4).hex()
+    said = fuzz(tmp_path, kind, seed, shard.rounds)
+    assert int(said.split()[-9]) > 0, said  # collections
+    reached(shard.rounds)
 
 
 BROKEN_RULES = [

@@ -39,6 +39,7 @@ def test_the_page_links_to_what_is_there():
 @pytest.mark.parametrize("long", [False, True])
 def test_a_figure_is_divided_among_its_shards(monkeypatch, long):
     monkeypatch.setattr(plan, "LONG", long)
+    monkeypatch.setattr(plan, "SMALL", False)
     shards = plan.shards("test_acknowledged_records_survive_a_kill", ci=3, long=7, within=2)
     assert len(shards) == (7 if long else 3)
     figure = plan.ROWS["kill"].tests["test_kill.py::test_acknowledged_records_survive_a_kill"][long]
