@@ -44,7 +44,7 @@ class DefaultSource(DataSource):
     def reader(self, schema: StructType) -> DataSourceReader:
         """What plans a reading of these columns, and reads."""
         self._planned = True
-        return Reader(self._snapshot.plan(schema), schema, skip_damaged=self._snapshot.skip_damaged)
+        return Reader(self._snapshot.plan(schema), skip_damaged=self._snapshot.skip_damaged)
 
     def __getstate__(self) -> dict[str, Any]:
         """What other processes get: those that plan the snapshot, executors nothing, since it comes with every task."""
@@ -52,26 +52,24 @@ class DefaultSource(DataSource):
 
 
 class Reader(DataSourceReader):
-    """Plans on the driver, and reads on executors, to which only the columns go with it."""
+    """Plans on the driver, and reads on executors, which get all that they need with the partition."""
 
-    def __init__(self, plan: Plan, schema: StructType, *, skip_damaged: bool) -> None:
+    def __init__(self, plan: Plan, *, skip_damaged: bool) -> None:
         self._plan = plan
         self._skip_damaged = skip_damaged
-        self._schema = schema
 
     def partitions(self) -> list[InputPartition]:
-        """The units, small ones together."""
+        """The units, small ones together; one partition of nothing where there are none, which some releases of Spark need."""
         from rigorous_recorder.frames.spark import tasks
 
-        return [InputPartition(task) for task in tasks(self._plan, skip_damaged=self._skip_damaged)]
+        planned = tasks(self._plan, skip_damaged=self._skip_damaged)
+        return [InputPartition(task) for task in planned] or [InputPartition(None)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """The rows of a partition. Where there is none at all, Spark asks for one of nothing."""
-        from pyspark.sql.pandas.types import to_arrow_schema
-
+        """The rows of a partition."""
         if partition.value is not None:
-            yield from partition.value.read(to_arrow_schema(self._schema, timezone="UTC"))
+            yield from partition.value.read()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What executors get."""
-        return {"_schema": self._schema}
+        """What executors get: nothing."""
+        return {}

@@ -355,6 +355,8 @@ def test_the_physical_plan_of_a_branch_has_the_units_that_can_match(spark, packs
         assert units(loaded) == read
         assert_frame_equal(collected(loaded), as_spark_has_it(branch.to_polars()))
     assert units(packs.under(agent="nobody").to_spark(spark)) == []
+    one, other = (packs.under(episode=episode).to_spark(spark).select("episode") for episode in (1, 2))
+    assert one.union(other).groupBy("episode").count().orderBy("episode").collect() == [(1, 150), (2, 150)]
 
 
 def test_small_units_share_a_partition_and_large_ones_have_their_own(spark, packs, monkeypatch):

@@ -23,7 +23,7 @@ from rigorous_recorder.errors import (
     MissingExtraError,
 )
 
-from .arrow import record_batch
+from .arrow import record_batch, spark_schema
 from .handed import decode, encode
 from .scan import batches
 
@@ -137,12 +137,6 @@ def _without_times(dtype: Any) -> Any:
     return pl.List(_without_times(dtype.inner)) if isinstance(dtype, pl.List) else pl.String()
 
 
-def _record_batches(frame: pl.DataFrame, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """A frame as Arrow batches of exactly these types, which Spark demands."""
-    for rows in frame.iter_slices(BATCH):
-        yield record_batch(map(_plain, rows.get_columns()), schema)
-
-
 # ---- partitions ------------------------------------------------------------------------------------------------------
 
 
@@ -166,16 +160,18 @@ class Task:
     plan: bytes
     skip_damaged: bool
 
-    def read(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """The rows, as Arrow batches of a schema.
+    def read(self) -> Iterator[pa.RecordBatch]:
+        """The rows, as Arrow batches of exactly the types that Spark demands.
 
         Raises:
             DamageWarning: Some cannot be read.
         """
         plan = decode(self.plan)
+        schema = spark_schema(plan.schema)
         with damage_raised(skip=self.skip_damaged):
             for frame in batches(plan, frozenset(), None, None, None, None):
-                yield from _record_batches(frame, schema)
+                for rows in frame.iter_slices(BATCH):
+                    yield record_batch(map(_plain, rows.get_columns()), schema)
 
 
 def tasks(plan: Plan, *, skip_damaged: bool) -> list[Task]:
