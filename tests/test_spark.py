@@ -168,7 +168,7 @@ def mixed(path):
                 keeper.add_record(
                     step=1, nothing=None, time=dt.time(3, 4, 5, 6), times=[dt.time(1), None], x=float("nan")
                 )
-                keeper.add_record(step=2, x=1, mixed="text", model="own", zero="\0", **{"a.b `c`": 1, "": 2})
+                keeper.add_record(step=2, x=1, mixed="text", model="own", zero="\0", **{"a.b `c`": 1, "": 2, "z\0": 3})
                 keeper.add_records(step=range(3, 6), mixed=[1, 2, 3])
     for log in Path(path).rglob("*.log"):
         pack.seal(str(log))

@@ -70,5 +70,6 @@ def record_batch(columns: Iterable[pl.Series], schema: pa.Schema) -> pa.RecordBa
     """
     import pyarrow as pa
 
+    columns = [column.alias("c") for column in columns]  # polars panics over a name with a zero in it
     arrays = [column.to_arrow().cast(field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
