@@ -74,7 +74,7 @@ test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported librari
 	PLAN=small RIGOROUS_RECORDER_PURE=1 $(LOWEST)/bin/python -m pytest -n $(WORKERS)
 
 test-spark: $(SPARK)/.installed ## the tests with a real Spark, which needs Java 17 or later
-	$(SPARK)/bin/python -m pytest -k spark tests/test_spark.py tests/test_accessors.py
+	$(SPARK)/bin/python -m pytest -k spark tests/test_spark.py tests/test_accessors.py tests/test_docs.py
 
 demo: setup ## a real study with a crash and a kill, and the report on it
 	$(VENV)/bin/python examples/demo.py records/demo

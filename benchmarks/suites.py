@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -280,6 +281,29 @@ def query(setting: Setting) -> list[Row]:
     return rows
 
 
+def spark(setting: Setting) -> list[Row]:
+    if importlib.util.find_spec("pyspark") is None:
+        return [Row("in Spark, DuckDB and polars", "did not run: pyspark is not installed")]
+    setting.tell("recording what is asked")
+    try:
+        run_once("engines.prepare", setting.sizes, setting.folder / "prepared")
+    except RunFailedError as error:
+        setting.failures["engines.prepare"] = str(error)
+        return [Row("in Spark, DuckDB and polars", "did not run")]
+    engines = {"spark": "Spark", "duckdb": "DuckDB", "polars": "polars"}
+    outcome = setting.alternate(*(f"engines.{name}{flat}" for name in engines for flat in ("", "_flat")))
+    rows = []
+    for question, what in (("mean", "mean of x in episode 2"), ("groups", "mean of x by episode")):
+        answers = {round(one[f"{question}_answer"], 6) for runs in outcome.runs.values() for one in runs}
+        if len(answers) > 1:
+            setting.failures["engines"] = f"the answers differ: {sorted(answers)}"
+        for figure, when in ((question, "first"), (f"{question}_again", "asked again")):
+            for name, engine in engines.items():
+                mine, theirs = (Figure(f"engines.{name}{flat}", figure, MILLISECONDS) for flat in ("", "_flat"))
+                rows.append(compare(outcome, f"{what}, {engine}, {when}", mine, f"{engine}, the flat file", theirs))
+    return rows
+
+
 SUITES: dict[str, tuple[str, Callable[[Setting], list[Row]]]] = {
     "headline": ("headline: 3 experiments x 10 episodes x {0.steps:,} timesteps, added one by one", headline),
     "readme": ("readme: {0.readme:,} records, two models in turn, one by the pending record", readme),
@@ -292,6 +316,7 @@ SUITES: dict[str, tuple[str, Callable[[Setting], list[Row]]]] = {
     "reading": ("reading the headline back: {0.headline:,} records, fresh process, warm page cache", reading),
     "frames": ("flat frames: libraries imported, warm page cache", frames),
     "query": ("a question to the headline: {0.headline:,} records, fresh process, warm page cache", query),
+    "spark": ("two questions to the headline, {0.headline:,} records, in three engines that are already there", spark),
     "latency": ("single calls of add_record, {0.headline:,}, while syncing and sealing go on", probes.latency),
     "import": ("the import", probes.importing),
     "originals": ("the original releases from PyPI, {0.originals:,} records", probes.original_releases),

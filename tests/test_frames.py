@@ -617,6 +617,29 @@ def test_a_damaged_pack_costs_its_rows_and_a_warning(study):
     assert made["experiment_number"].to_list() == [2] * 6
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_damaged_pack_costs_its_rows_also_where_types_depend_on_its_values(tmp_path, which):
+    """A key that is inherited and own, and one that is float in one pack and int in the other."""
+    collection = ExperimentCollection(tmp_path / "study")
+    for number in range(2):
+        with collection.new_experiment(lr=number) as experiment:
+            experiment.add_record(lr=0.5)
+            experiment.add_record(x=number or 1.5)
+    seal(collection)
+    path = sorted(Path(collection.path).glob("0*/*/*.parquet"))[which]
+    data = bytearray(path.read_bytes())
+    pages = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # all before the footer
+    data[4:pages] = bytes(pages - 4)
+    path.write_bytes(data)
+    with pytest.warns(RecorderWarning, match=f"{path.name}.*The frame lacks its 2 rows"):
+        made = collection.to_polars()
+    other = 1 - which
+    assert made.select("experiment_number", "lr", "x").rows() == [
+        (other + 1, 0.5, None),
+        (other + 1, other, other or 1.5),
+    ]
+
+
 # ---- while it is written ---------------------------------------------------------------------------------------------
 
 

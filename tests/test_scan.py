@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import children
+import duckdb
 import numpy as np
 import polars as pl
 import pytest
@@ -303,6 +304,48 @@ def test_a_predicate_that_fails_on_levels_without_rows_decides_nothing(collectio
         experiment.sub_record_keeper(kind="7").add_record(x=1)
     lazy = collection.under(kind="7").scan().filter(pl.col("kind").cast(pl.String).cast(pl.Int64) == 7)
     assert lazy.select("x").collect().rows() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("condition", "count"),
+    [
+        ("episode = 2", 3),
+        ("agent = 'odd'", 6),
+        ("agent in ('odd', 'nobody')", 6),
+        ("episode = 2 and experiment_number = 1 and x > 2.5", 1),
+        ("episode between 1 and 2", 6),
+        ("rr_lineage = 'experiment_number=2,lr=1/episode=1,agent=odd'", 1),
+        ("agent = 'nobody'", 0),
+        ("lr = 0", 4 + 2),  # episode 3 has records with an own `lr`: its units might match
+        ("episode = 2 or x > 3.5", 12),
+        ("agent like 'o%'", 12),  # DuckDB keeps it to itself
+        ("true", 12),
+    ],
+)
+def test_duckdb_does_not_make_a_scan_open_units_that_cannot_match(packs, opened, condition, count):
+    records = packs.scan()
+    expected = packs.sql(f"select count(*), sum(step), min(x) from records where {condition}").rows()
+    opened.clear()
+    assert duckdb.sql(f"select count(*), sum(step), min(x) from records where {condition}").fetchall() == expected
+    assert len(opened) == count, opened
+    assert records.collect_schema()["agent"] == pl.Categorical
+
+
+def test_duckdb_reads_only_the_columns_that_it_needs_and_branches_of_branches(packs, opened, monkeypatch):
+    asked = []
+    real = materialise.read_frames
+
+    def noting(wanted):
+        asked.extend(list(one.columns) for one in wanted)
+        return real(wanted)
+
+    monkeypatch.setattr(materialise, "read_frames", noting)
+    records = packs.scan().rr.under(agent="odd", episode=1)
+    rows = duckdb.sql("select experiment_number, sum(step) from records group by all order by all").fetchall()
+    assert rows == [(number, sum(range(50))) for number in (1, 2, 3)]
+    assert asked == [["rr_level", "step"]] * 3
+    assert len(opened) == 3
+    assert isinstance(records, pl.LazyFrame)
 
 
 LARGER_THAN_MEMORY = """

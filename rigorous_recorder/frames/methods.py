@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
 
     from .plan import Plan
 
@@ -122,6 +123,37 @@ class Flat:
         from .parquet import to_parquet
 
         to_parquet(self._plan(), path)
+
+    def to_spark(
+        self,
+        spark: SparkSession,
+        columns: Collection[str] | None = None,
+        lineage: bool = True,
+        skip_damaged: bool = False,
+    ) -> DataFrame:
+        """All records as a Spark DataFrame, fixed at this call; executors read the units themselves, each those of its part.
+
+        Units without a record of the branch are not read. See `docs/spark.md`.
+
+        Args:
+            spark: The session. Its executors must see the collection's folder, and have this package.
+            columns: The columns to keep, in this order; all by default. Spark cannot leave out others by itself.
+            lineage: Whether to add `rr_attempt` and `rr_lineage`, which make the frame self-describing.
+            skip_damaged: Whether rows that cannot be read are left out; else a task that meets such fails.
+
+        Returns:
+            A row for each record. Columns are boolean, bigint, decimal(20,0) for unsigned, double, string, binary, date,
+            timestamp, timestamp_ntz, interval day to second, arrays of these, and string for times of day and where
+            nothing but None was recorded. What is missing is null.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+            KeyError: There is no such column, or no level has a key of `under`.
+            ValueError: Names differ only in case, and the session takes such for the same; or there is no column.
+        """
+        from .spark import to_spark
+
+        return to_spark(self._plan().select(columns, lineage=lineage), spark, skip_damaged=skip_damaged)
 
     def scan(self) -> pl.LazyFrame:
         """All records as a polars LazyFrame that reads only what a query needs, unit by unit; fixed at this call.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rigorous_recorder.store.snapshot import UnitPlace
     from rigorous_recorder.store.source import UnitSource
 
+    from .widening import Bounds
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -100,7 +102,13 @@ class Part:
 
     def typed(self, key: str) -> Typed:
         """The type of a key's column in this unit."""
-        return Typed(self.types[key], lambda: bounds_of(self.source.frame([column_name(key)]).to_series()))
+        return Typed(self.types[key], lambda: self._bounds(key))
+
+    def _bounds(self, key: str) -> Bounds:
+        try:
+            return bounds_of(self.source.frame([column_name(key)]).to_series())
+        except (RecorderError, OSError):  # a damaged pack, of which its reading will tell
+            return None
 
 
 def _among(locals_: list[int]) -> pl.Expr:

@@ -223,7 +223,10 @@ class _Used:
 
         found: set[int] = set()
         for part in self._parts:
-            locals_ = np.unique(np.asarray(part.source.levels())[: part.rows])
+            try:
+                locals_ = np.unique(np.asarray(part.source.levels())[: part.rows])
+            except (RecorderError, OSError):  # a damaged pack, of which its reading will tell
+                continue
             found.update(looked_up(part, locals_).tolist())
         return found
 

@@ -60,11 +60,11 @@ def sql(plan: Plan, query: str) -> pl.DataFrame:
 
 def _lazy(plan: Plan, categorical: frozenset[str]) -> pl.LazyFrame:
     schema = {name: pl.Categorical() if name in categorical else dtype for name, dtype in plan.schema.items()}
-    source = partial(_batches, plan.released(), categorical)
+    source = partial(batches, plan.released(), categorical)
     return register_io_source(source, schema=schema)
 
 
-def _batches(
+def batches(
     plan: Plan,
     categorical: frozenset[str],
     with_columns: list[str] | None,
