@@ -416,7 +416,7 @@ def restamp(content):
     except Exception:  # noqa: BLE001  (its length is what was changed: it stays as wrong as it is)
         return
     footer = memoryview(content)[start:]
-    match = packmeta._last_text(bytes(footer))
+    match = packmeta._last_text(bytes(footer), b"RRPACK1")
     if match is not None:
         footer[match.start(1) : match.end(1)] = b"0" * 8
         footer[match.start(1) : match.end(1)] = f"{zlib.crc32(footer):08x}".encode()

@@ -22,7 +22,7 @@ STALE = f"""{programs.ELSEWHERE}
 import os, sys
 from pathlib import Path
 from rigorous_recorder import ExperimentCollection
-experiment = ExperimentCollection(sys.argv[1]).new_experiment()
+experiment = ExperimentCollection(sys.argv[1], sync_interval=3600).new_experiment()  # no heart beats
 experiment.add_record(n=5)
 experiment.sync()
 for file in Path(sys.argv[1]).rglob("*.log"):

@@ -21,6 +21,7 @@ def run(code, *arguments):
 
 FORK = """
 from rigorous_recorder.store.attempt import read_course
+from rigorous_recorder.store.snapshot import attempt_units
 collection = ExperimentCollection(sys.argv[1], journal=sys.argv[2])
 with collection.new_experiment(a=1) as experiment:
     child_keeper = experiment.sub_record_keeper(m=1)
@@ -43,7 +44,8 @@ with collection.new_experiment(a=1) as experiment:
             child_keeper.add_record(who="parent", i=i) if i > 10 else child_keeper.commit_record(who="parent", i=i)
         assert os.waitpid(pid, 0)[1] == 0
         assert experiment.state == "running", experiment.state
-        assert read_course(experiment._session.place).state == "running", "the child has ended it"
+        place = experiment._session.place
+        assert read_course(place, attempt_units(place)).state == "running", "the child has ended it"
         child_keeper.add_record(who="parent", i=500)
 """
 

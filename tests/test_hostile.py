@@ -151,7 +151,7 @@ def test_a_footer_that_inflates_to_more_than_it_may(folder):
 
 
 def test_a_footer_that_claims_millions_of_events(folder):
-    text = v.encode_record([msgspec.to_builtins(HEAD), [[u.LEVEL, b"", 0]] * (packmeta._MOST_EVENTS + 1), 1, 1, 1, 1.5])
+    text = v.encode_record([msgspec.to_builtins(HEAD), [[u.LEVEL, b"", 0]] * (packmeta.MOST_EVENTS + 1), 1, 1, 1, 1.5])
     text = f"RRPACK1 {'0' * 8} {base64.b64encode(zlib.compress(text)).decode()}"
     path = write_pack(folder, pl.DataFrame({"rr_level": pl.Series([1], dtype=pl.UInt32)}), text=text)
     with pytest.raises(FormatError, match="damaged footer"):

@@ -12,7 +12,7 @@ import pytest
 
 from rigorous_recorder.selftest import NOT_SAFE, OK, SLOWER, selftest, trials
 from rigorous_recorder.selftest.place import Place, WorkerError
-from rigorous_recorder.store import files, journal
+from rigorous_recorder.store import files, modes
 
 NAMES = ["room", "names", "folders", "numbers", "journal", "kill", "cut", "readers", "clock"]
 COMMAND = [sys.executable, "-m", "rigorous_recorder", "selftest"]
@@ -49,7 +49,7 @@ def test_the_command(tmp_path):
 
 def test_a_file_system_that_may_not_be_mapped(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAPPABLE", frozenset())
-    assert journal.best_mode(str(tmp_path)) == journal.WRITTEN
+    assert modes.best_mode(str(tmp_path)) == modes.WRITTEN
     with Place(str(tmp_path), quick=True) as place:
         for trial in (trials.journals, trials.kills):
             row = trial(place)

@@ -26,8 +26,8 @@ from unittest import mock
 from rigorous_recorder import DamageWarning, ExperimentCollection
 from rigorous_recorder import experiment as experiments
 from rigorous_recorder import session as sessions
+from rigorous_recorder.store import current, layout, machine, pack
 from rigorous_recorder.store import journal as journals
-from rigorous_recorder.store import layout, machine, pack
 from rigorous_recorder.store.background import background
 
 HOST, BOOT, NAMESPACE = "golden-host", "11111111-2222-3333-4444-555555555555", "pid:[4026531836]"
@@ -152,7 +152,7 @@ class Golden:
             mock.patch.object(machine, "here", self.here),
             mock.patch.dict(journals.Journal.__init__.__kwdefaults__, defaults),
             mock.patch.object(journals, "SIZES", SIZES),
-            mock.patch.object(journals, "PAD", BLOCK),
+            mock.patch.object(current, "PAD", BLOCK),
             mock.patch.object(sessions, "EDITOR_SIZES", SIZES),
             mock.patch.object(background, "watch", self.nothing),
             mock.patch.object(background.helper, "submit", self.nothing),
