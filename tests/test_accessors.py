@@ -626,3 +626,25 @@ def test_nothing_is_kept_on_the_frame(study):
     assert hasattr(pd.DataFrame(), "rr"), "making the accessor never fails, whatever the frame"
     assert hasattr(pl.DataFrame(), "rr")
     assert hasattr(pl.LazyFrame(), "rr")
+
+
+@pytest.mark.parametrize("lazily", [False, True], ids=["eager", "lazy"])
+def test_names_that_polars_takes_for_patterns_are_names(lazily):
+    root = RecordKeeper({"^s.*$": "v"})
+    root.add_records([{"^a$": 1, "*": 1, "a": 5}, {"^a$": 1, "*": 2, "a": 5}])
+    made = root.to_polars()
+    frame = made.lazy() if lazily else made
+
+    def columns(one):
+        return one.collect_schema().names()
+
+    assert columns(frame.rr.drop_inherited())[-3:] == ["^a$", "*", "a"]
+    assert "^s.*$" not in columns(frame.rr.drop_inherited())
+    assert frame.rr.latest("^a$").lazy().collect().height == 1
+    assert frame.rr.latest("^a$", "*").lazy().collect().height == 2
+    assert frame.rr.under(**{"^s.*$": "v"}).lazy().collect().height == 2
+    other = RecordKeeper({"^s.*$": "v"})
+    other.add_record({"^a$": 0.5, "*": "text"})
+    both = rigorous_recorder.concat([frame, other.to_polars().lazy() if lazily else other.to_polars()])
+    rows = both.lazy().collect().to_dicts()
+    assert [(row["^a$"], row["*"], row["a"]) for row in rows] == [(1.0, "1", 5), (1.0, "2", 5), (0.5, "text", None)]

@@ -41,7 +41,7 @@ def common_type(frames: Sequence[pl.DataFrame | pl.LazyFrame], name: str) -> Any
         ints = [frame for frame in frames if frame.collect_schema()[name].is_integer()]
         return _of_numbers(name, ints, has_floats="float" in families, has_uints=pl.UInt64 in dtypes)
     if families == {"list"}:
-        inner = common_type([frame.select(pl.col(name).explode()) for frame in frames], name)
+        inner = common_type([frame.select(pl.selectors.by_name(name).explode()) for frame in frames], name)
         return None if inner is None else pl.String() if inner == pl.String else pl.List(inner)
     texts = pl.Categorical() if _has_categories(dtypes) else pl.String()
     return texts if len(families) > 1 or texts == pl.Categorical else None
@@ -68,10 +68,10 @@ def brought(frame: pl.DataFrame | pl.LazyFrame, name: str, dtype: Any) -> pl.Dat
 
     was = frame.collect_schema()[name]
     if dtype not in (pl.String, pl.Categorical) or was in (pl.Null, pl.String) or _has_categories([was]):
-        return frame.with_columns(pl.col(name).cast(dtype))
+        return frame.with_columns(pl.selectors.by_name(name).cast(dtype))
     if isinstance(frame, pl.DataFrame):
         return frame.with_columns(widened(frame[name], None, pl.String()).cast(dtype))
-    text = pl.col(name).map_batches(_texts, pl.String, is_elementwise=True)
+    text = pl.selectors.by_name(name).map_batches(_texts, pl.String, is_elementwise=True)
     return frame.with_columns(text.cast(dtype))
 
 
@@ -107,7 +107,7 @@ def _bounds(frame: pl.DataFrame | pl.LazyFrame, name: str) -> Bounds:
     """The lowest and the highest value of a column of ints."""
     import polars as pl
 
-    found = frame.lazy().select(low=pl.col(name).min(), high=pl.col(name).max()).collect()
+    found = frame.lazy().select(low=pl.selectors.by_name(name).min(), high=pl.selectors.by_name(name).max()).collect()
     return None if found["low"][0] is None else (found["low"][0], found["high"][0])
 
 
