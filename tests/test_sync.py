@@ -417,6 +417,31 @@ with ExperimentCollection(sys.argv[1]).new_experiment() as experiment:
     assert len(ExperimentCollection(path)) == 60_000
 
 
+def test_a_unit_that_is_full_and_sealed_while_it_is_synced_was_not_removed(collection, monkeypatch):
+    """By other threads: one fills the unit, another brings it to disk and hands it to the helper, and its log goes."""
+    experiment = collection.new_experiment()
+    keeper = experiment.sub_record_keeper(a=1)
+    keeper.add_record(n=0)
+    journal, sealed, real = experiment._session.journal, [], files.sync_data
+
+    def sync_data(descriptor):
+        real(descriptor)
+        if not sealed:
+            sealed.append(journal.path)
+            while journal.path == sealed[0]:
+                keeper.add_record(n=1, pad="x" * 1000)
+            journal.sync()
+            assert pack.seal(sealed[0])
+
+    monkeypatch.setattr(background.background.helper, "submit", lambda path: None)
+    monkeypatch.setattr(files, "sync_data", sync_data)
+    experiment.sync()
+    assert sealed
+    assert not os.path.exists(sealed[0])
+    experiment.close()
+    assert [record["n"] for record in collection.records][:2] == [0, 1]
+
+
 def test_sync_says_that_the_folder_is_gone(collection):
     experiment = collection.new_experiment()
     experiment.add_record(x=1)

@@ -201,7 +201,7 @@ class Units(CurrentUnit):
             try:
                 self._checksum()
                 self._beat()
-                synced = self.pos
+                synced, path = self.pos, self.path
                 current = files.duplicate(self._descriptor) if self._descriptor >= 0 else -1
             except OSError as error:
                 self.failure = refusals.not_confirmed(error, self.folder)
@@ -212,7 +212,7 @@ class Units(CurrentUnit):
             while True:
                 with self._sync_lock:
                     overwrites, version, slotted = self._overwrites, self._version, self._slotted
-                    paths += self._sync(retired, current, named=named, synced=synced)
+                    paths += self._sync(retired, current, path, named=named, synced=synced)
                 with LOCK:
                     if overwrites == self._overwrites:
                         if version == self._version and slotted == self._slotted:
@@ -228,8 +228,11 @@ class Units(CurrentUnit):
             if current >= 0:
                 files.close(current)
 
-    def _sync(self, retired: list[Retired], current: int, *, named: int, synced: int) -> list[str]:
-        """Bring these files to disk; the paths of those units among the retired that nobody else has brought there."""
+    def _sync(self, retired: list[Retired], current: int, path: str, *, named: int, synced: int) -> list[str]:
+        """Bring these files to disk; the paths of those units among the retired that nobody else has brought there.
+
+        The current unit may be full meanwhile, synced by somebody else and sealed: then its file may be gone.
+        """
         assert self.folder is not None
         paths = []
         for unit in retired:
@@ -237,7 +240,7 @@ class Units(CurrentUnit):
                 files.sync_data(unit.descriptor)
         if current >= 0:
             files.sync_data(current)
-            if files.removed(current) and not self._compacted():
+            if self.path == path and files.removed(current) and not self._compacted():
                 raise OSError(errno.ENOENT, "the file was removed")
         if self._named_synced < named:  # else who has brought these names to disk is done with it
             files.sync_folder(self.folder)
