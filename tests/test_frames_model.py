@@ -195,6 +195,25 @@ def close_all(collection):
         experiment.close()
 
 
+def some_sealed(stack, trees, notes, seals, *, closed):
+    """A collection of trees, in a folder that goes with the stack, some of whose logs are sealed."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    stack.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", "The key .* has the name of a column", RecorderWarning)
+    collection = ExperimentCollection(folder + "/study", sync_interval=3600)
+    stack.callback(close_all, collection)
+    collection.add_notes(notes)
+    for number, (info, steps) in enumerate(trees, 1):
+        root = Level(collection.new_experiment(info), None, info)
+        grow(root, steps, None)
+        if closed or number < len(trees):
+            root.keeper.close()
+            for place, path in enumerate(sorted(Path(folder).glob(f"study/{number:06}.*/*/*.log"))):
+                if seals >> place & 1:
+                    pack.seal(str(path))
+    return collection
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 @settings(max_examples=max(10, settings.default.max_examples // 2))
 @given(tree=TREES, pick=PICK)

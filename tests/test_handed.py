@@ -1,7 +1,5 @@
 """Handing a plan over as bytes: the process that gets them makes the same frame, of all units or of some."""
 
-import tempfile
-import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from test_frames_model import LEVELS, TREES, Level, close_all, grow
+from test_frames_model import LEVELS, TREES, some_sealed
 
-from rigorous_recorder import ExperimentCollection, RecorderWarning, RecordKeeper
+from rigorous_recorder import RecordKeeper
 from rigorous_recorder.errors import FormatError
 from rigorous_recorder.frames.handed import decode, encode
 from rigorous_recorder.frames.polars import to_polars
@@ -26,20 +24,7 @@ from rigorous_recorder.store import pack
 @given(data=st.data(), trees=TREES, notes=st.just({}) | LEVELS, seals=st.integers(0, 7), closed=st.booleans())
 def test_the_frame_of_a_plan_that_was_handed_over_is_the_same(data, trees, notes, seals, closed):
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        stack.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", "The key .* has the name of a column", RecorderWarning)
-        collection = ExperimentCollection(folder + "/study", sync_interval=3600)
-        stack.callback(close_all, collection)
-        collection.add_notes(notes)
-        for number, (info, steps) in enumerate(trees, 1):
-            root = Level(collection.new_experiment(info), None, info)
-            grow(root, steps, None)
-            if closed or number < len(trees):
-                root.keeper.close()
-                for place, path in enumerate(sorted(Path(folder).glob(f"study/{number:06}.*/*/*.log"))):
-                    if seals >> place & 1:
-                        pack.seal(str(path))
+        collection = some_sealed(stack, trees, notes, seals, closed=closed)
         plan, frame = collection._plan(), collection.to_polars()
         assert_frame_equal(to_polars(decode(encode(plan))), frame)
         columns = data.draw(st.lists(st.sampled_from(frame.columns), min_size=1, unique=True))

@@ -1,7 +1,5 @@
 """scan() and sql(): the same rows as to_polars(), read unit by unit, and units that cannot match are not opened."""
 
-import tempfile
-import warnings
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from flat import OLD_POLARS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from test_frames_model import LEVELS, TREES, Level, close_all, grow
+from test_frames_model import LEVELS, TREES, some_sealed
 
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderWarning, RecordKeeper
 from rigorous_recorder.frames import materialise, scan
@@ -65,20 +63,7 @@ def predicates(schema):
 @given(data=st.data(), trees=TREES, notes=st.just({}) | LEVELS, seals=st.integers(0, 7), closed=st.booleans())
 def test_a_scan_gives_what_to_polars_gives(data, trees, notes, seals, closed):
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        stack.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", "The key .* has the name of a column", RecorderWarning)
-        collection = ExperimentCollection(folder + "/study", sync_interval=3600)
-        stack.callback(close_all, collection)
-        collection.add_notes(notes)
-        for number, (info, steps) in enumerate(trees, 1):
-            root = Level(collection.new_experiment(info), None, info)
-            grow(root, steps, None)
-            if closed or number < len(trees):
-                root.keeper.close()
-                for place, path in enumerate(sorted(Path(folder).glob(f"study/{number:06}.*/*/*.log"))):
-                    if seals >> place & 1:
-                        pack.seal(str(path))
+        collection = some_sealed(stack, trees, notes, seals, closed=closed)
         frame, lazy = collection.to_polars(), collection.scan()
         assert lazy.collect_schema() == frame.schema
         assert_frame_equal(lazy.collect(), frame)
