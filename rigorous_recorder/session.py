@@ -201,7 +201,8 @@ class Session:
         claim = self.place.folder.rpartition("/")[0]
         files.sync_folder(claim)
         files.sync_folder(self.path)
-        latest.begun(self.path, self.place)
+        if run == 1:  # what is resumed need not be the highest
+            latest.begun(self.path, self.place)
         return start
 
     def has_begun(self) -> bool:

@@ -129,7 +129,7 @@ class UnitMaker:
     def _create_file(self, path: str) -> int:
         """Create a file in our folder, and that folder too if it is one of an attempt that was emptied by a compaction.
 
-        Such a folder may go again before there is something in it.
+        Such a folder may go again before there is something in it. A copy may have left out the claim above it as well.
         """
         for _ in range(FOLDERS):
             try:
@@ -139,10 +139,19 @@ class UnitMaker:
                 claim = self._folder.rpartition("/")[0]
                 if not self._attempt or files.exists(f"{claim}/{layout.deleted_name(self._attempt)}"):
                     raise
+                if not files.is_folder(claim):
+                    if not self._was_compacted(claim.rpartition("/")[0]):
+                        raise  # somebody has removed it
+                    files.make_folders(claim)
                 with contextlib.suppress(FileExistsError):
                     files.make_folder(self._folder)
                 files.sync_folder(claim)
         return files.create(path)
+
+    def _was_compacted(self, collection: str) -> bool:
+        from .packed import list_packs  # which a recorder has no need of
+
+        return list_packs(collection).claim(self._attempt) is not None
 
 
 def give_name(temporary: str, path: str) -> bool:

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import struct
 import sys
 import time
@@ -29,6 +30,7 @@ from rigorous_recorder import session as sessions
 from rigorous_recorder.store import current, layout, machine, pack
 from rigorous_recorder.store import journal as journals
 from rigorous_recorder.store.background import background
+from rigorous_recorder.store.compact import compact
 
 HOST, BOOT, NAMESPACE = "golden-host", "11111111-2222-3333-4444-555555555555", "pid:[4026531836]"
 BEGUN = 1_760_000_000.0
@@ -387,5 +389,17 @@ def reading(path):
         yield
 
 
+def compacted(folder):
+    """Write the same collection again, compacted, into a folder beside it; what is expected of it is the same."""
+    study = Path(f"{folder}-compacted") / "study"
+    shutil.rmtree(study.parent, ignore_errors=True)
+    shutil.copytree(Path(folder) / "study", study)
+    with reading(study):
+        compact(str(study), grace=0)
+    for empty in [path for path in study.glob("0*") if not any(path.iterdir())]:
+        empty.rmdir()  # git keeps no empty folders; a copy by other means may lack them as well
+
+
 if __name__ == "__main__":
     generate(sys.argv[1])
+    compacted(sys.argv[1])
