@@ -145,7 +145,7 @@ def read_pack(path, name):
 
 
 def read_packs(folder):
-    """The units of compacted packs, by claim, attempt, writer and number: the first pack by name counts."""
+    """The units of compacted packs, by attempt, writer and number: of several the first that has most counts."""
     units = {}
     for path in sorted(folder.glob("*.parquet")):
         name = PACKED.fullmatch(path.name)
@@ -157,7 +157,9 @@ def read_packs(folder):
             assert (header["attempt"], header["writer"], header["n"]) == (attempts[attempt][0], writer, n)
             records = _records(table.slice(first, rows))
             unit = Unit(header, [event[:2] for event in events], records, max(beat, header["time"]))
-            units.setdefault((attempts[attempt][0], writer, n), (tuple(attempts[attempt][1:]), unit))
+            before = units.get((attempts[attempt][0], writer, n))
+            if before is None or extent(unit) > extent(before[1]):
+                units[attempts[attempt][0], writer, n] = tuple(attempts[attempt][1:]), unit
             first += rows
         assert first == table.num_rows
     return units
@@ -187,15 +189,22 @@ def _records(table):
     return records
 
 
+def extent(unit):
+    """How many rows and other entries it has."""
+    return len(unit.rows), len(unit.events)
+
+
 def read_units(folder, packed=()):
-    """The units in a folder and those of its attempt in compacted packs, which count first; in order."""
+    """The units in a folder and those of its attempt in compacted packs; what has most counts, then what is first; in order."""
     units = dict(packed)
     for path in sorted(folder.glob("*.parquet")) + sorted(folder.glob("*.log")):
         name = UNIT.fullmatch(path.name)
-        if name and not path.is_symlink() and (name[1], int(name[2])) not in units:
+        if name and not path.is_symlink():
             unit = read_pack(path, name) if name[5] else read_log(path.read_bytes())
             assert (unit.header["version"], unit.header["features"]) == (1, [])
-            units[name[1], int(name[2])] = unit
+            before = units.get((name[1], int(name[2])))
+            if before is None or extent(unit) > extent(before):
+                units[name[1], int(name[2])] = unit
     return sorted(units.values(), key=lambda unit: [unit.header[key] for key in ("start", "writer", "n")])
 
 

@@ -7,12 +7,16 @@ import subprocess
 import warnings
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import children
 import plan
 import pytest
+import second_reader
 
 from rigorous_recorder import DamageWarning, ExperimentCollection
+from rigorous_recorder.store import compact as compacting
+from rigorous_recorder.store import pack
 
 WRITER = """
 import random, sys, time
@@ -138,3 +142,51 @@ def test_a_copy_that_is_open_beside_its_original_is_another_collection(tmp_path,
     assert [each["v"] for each in first.records] == [0, 0]
     assert [each["v"] for each in second.records] == [2]
     assert [each["x"] for each in held[1].records] == [1]
+
+
+@pytest.mark.parametrize("first", ["sealed", "compacted", "both"])
+@pytest.mark.parametrize("then", ["a log", "sealed", "compacted"])
+@pytest.mark.parametrize("more", [True, False], ids=["records", "only its end"])
+def test_a_copy_that_was_packed_before_the_unit_was_full_hides_nothing(tmp_path, journal, first, then, more):
+    """The machine that has the copy settles it and packs it; then the whole comes, as a log or packed as well."""
+    path, early = tmp_path / "study", tmp_path / "early"
+    collection = ExperimentCollection(path, journal=journal)
+    experiment = collection.new_experiment(a=1)
+    experiment.add_records(n=range(5))
+    experiment.sync()
+    shutil.copytree(path, early)
+    (log,) = early.rglob("*.log")
+    if first != "compacted":
+        copied = tmp_path / "log"
+        shutil.copyfile(log, copied)
+        assert pack.seal(str(log))
+        if first == "both":
+            shutil.copyfile(copied, log)
+    if first != "sealed":
+        with mock.patch.object(compacting, "read_course", return_value=None):  # it is known to be dead there
+            compacting.compact(str(early), grace=0)
+    if more:
+        experiment.add_record(n=5)
+    experiment.close()
+    if then == "sealed":
+        assert pack.seal(str(next(path.rglob("*.log"))))
+    elif then == "compacted":
+        compacting.compact(str(path), grace=0)
+    for file in early.rglob("*.*"):
+        target = path / file.relative_to(early)
+        if file.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    whole = list(range(6 if more else 5))
+
+    def check():
+        merged = ExperimentCollection(path)
+        assert [record["n"] for record in merged.records] == whole
+        assert merged.to_polars()["n"].to_list() == whole
+        assert merged.experiments[0].state == "finished"
+        assert [record["n"] for record in second_reader.read(path)] == whole
+
+    check()
+    for _ in range(3):
+        compacting.compact(str(path), grace=0)
+        check()

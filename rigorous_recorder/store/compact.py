@@ -218,11 +218,10 @@ class Compaction:
                 tell(done)
 
     def _take(self, pack: Pack, listing: Listing) -> None:
-        """Take the units of a pack, but those of deleted attempts, and those of which another pack's copy counts."""
+        """Take the units of a pack, but those of deleted attempts, and those of which another copy counts."""
         gone = {attempt for attempts in listing.deleted.values() for attempt in attempts}
-        wanted = [
-            key for key in pack.units if key.attempt not in gone and next(listing.packs.holding(key)).path == pack.path
-        ]
+        elsewhere = {unit.key for _, units in listing.attempts for unit in units if unit.path != pack.path}
+        wanted = [key for key in pack.units if key.attempt not in gone and key not in elsewhere]
         if not wanted:
             return
         frame = read_frame(pack.path)

@@ -165,6 +165,17 @@ class Pack:
         one = self._units[self.units[key]]
         return Identity(one.rows, one.log_size, one.log_crc)
 
+    def has_more(self, key: Key, other: Pack) -> bool:
+        """Whether it has more of a unit than another pack, which was made of a copy of the log while that was written."""
+        return self.identity(key) != other.identity(key) and self._extent(key) > other._extent(key)
+
+    def _extent(self, key: Key) -> tuple[int, int]:
+        try:
+            meta = self.meta(key)
+        except FormatError:  # whoever reads it will say what is wrong
+            return -1, 0
+        return meta.rows, len(meta.events)
+
     def meta(self, key: Key) -> PackMeta:
         """What the pack says of a unit.
 
@@ -237,16 +248,20 @@ class Packs:
         return max((pack.highest for pack in self.packs if pack.claims), default=None)
 
     def units(self, attempt: str) -> dict[tuple[str, int], Pack]:
-        """By writer and number, the pack that counts for each unit of an attempt."""
+        """By writer and number, the pack that counts for each unit of an attempt: the first of those with the most of it."""
         found: dict[tuple[str, int], Pack] = {}
         for pack in self.packs:
             for key in pack.by_attempt.get(attempt, ()):
-                found.setdefault(key[1:], pack)
+                before = found.get(key[1:])
+                if before is None or pack.has_more(key, before):
+                    found[key[1:]] = pack
         return found
 
     def holding(self, key: Key) -> Iterator[Pack]:
         """The packs that hold a unit, the one that counts first."""
-        return (pack for pack in self.packs if key in pack.units)
+        holding = [pack for pack in self.packs if key in pack.units]
+        most = next((pack for pack in holding if not any(other.has_more(key, pack) for other in holding)), None)
+        return iter(holding if most is None else [most, *(pack for pack in holding if pack is not most)])
 
 
 def list_packs(path: str) -> Packs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
+import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -68,6 +69,7 @@ class AttemptPlace(NamedTuple):
 def list_units(folder: str) -> tuple[list[UnitPlace], list[str]]:
     """All units in a folder, by writer and number, and the names that are none. A folder that is not there has none."""
     found: dict[tuple[str, int], UnitPlace] = {}
+    logs: dict[tuple[str, int], UnitPlace] = {}
     strange: set[str] = set()
     seen: set[str] = set()
     for turn in range(ROUNDS if files.is_folder(folder) else 0):
@@ -85,11 +87,45 @@ def list_units(folder: str) -> tuple[list[UnitPlace], list[str]]:
                 if not file.startswith(".tmp-"):
                     strange.add(file)
                 continue
-            before = found.get((unit.writer, unit.n))
-            # the pack rather than the log, and of several packs the first by name: every reader takes the same
-            if before is None or (unit.sealed, before.file) > (before.name.sealed, file):
-                found[unit.writer, unit.n] = UnitPlace(folder, unit, file)
+            place = UnitPlace(folder, unit, file)
+            if not unit.sealed:
+                logs[unit[:2]] = place
+                continue
+            before = found.get(unit[:2])
+            if before is None or _counts_before(place, before):
+                found[unit[:2]] = place
+    for key, log in logs.items():
+        if key not in found or _outgrew(log, found[key]):
+            found[key] = log
     return [found[key] for key in sorted(found)], sorted(strange)
+
+
+def _counts_before(pack: UnitPlace, other: UnitPlace) -> bool:
+    """Which of two packs of one unit every reader takes: the one with more in it, then the first by name."""
+    mine, its = _extent(pack), _extent(other)
+    return pack.file < other.file if mine == its else mine > its
+
+
+def _extent(place: UnitPlace) -> tuple[int, int]:
+    """How many rows and other entries a unit has; none where it cannot be read, which whoever reads it will say."""
+    try:
+        source = _open(place)
+    except (FormatError, OSError):
+        return -1, 0
+    return source.rows, len(source.events)
+
+
+def _outgrew(log: UnitPlace, pack: UnitPlace) -> bool:
+    """Whether a log has more than the pack of the same unit, which was made of a copy of the log while it was written.
+
+    There are both only until the log is removed, and mostly a checksum says that they are the same.
+    """
+    try:
+        source, data = _open(pack), files.read_all(log.path)
+    except (FormatError, OSError):  # who reads them will say what is wrong
+        return False
+    assert isinstance(source, PackSource)
+    return (len(data), zlib.crc32(data)) != source.log and _extent(log) > _extent(pack)
 
 
 def gaps(places: Iterable[UnitPlace]) -> dict[str, list[int]]:
@@ -203,10 +239,19 @@ def with_compacted(place: AttemptPlace, in_folder: Iterable[UnitPlace], packs: P
     units = {unit.name[:2]: unit for unit in in_folder}
     here = packs.claim(place.id) == place.claim
     for name, pack in packs.units(place.id).items():
+        loose = units.get(name)
+        compacted = UnitPlace(place.folder, UnitName(*name, pack.rows_of(Key(place.id, *name))), "", pack.path)
+        if loose is not None and _has_more(loose, compacted):
+            continue
         units.pop(name, None)
         if here:
-            units[name] = UnitPlace(place.folder, UnitName(*name, pack.rows_of(Key(place.id, *name))), "", pack.path)
+            units[name] = compacted
     return [units[name] for name in sorted(units)]
+
+
+def _has_more(loose: UnitPlace, compacted: UnitPlace) -> bool:
+    """Whether a unit in its folder has more than what was compacted of it: that was a copy made while it was written."""
+    return _extent(loose) > _extent(compacted) if loose.name.sealed else _outgrew(loose, compacted)
 
 
 def attempt_folder(path: str, claim: ClaimName, attempt: str) -> str:
@@ -261,13 +306,14 @@ def find_unit(folder: str, writer: str, n: int) -> UnitPlace | None:
         writer: Its writer's id.
         n: Its number there.
     """
-    in_folder = [unit for unit in list_units(folder)[0] if unit.name[:2] == (writer, n)]
+    loose = next((unit for unit in list_units(folder)[0] if unit.name[:2] == (writer, n)), None)
     above, _, attempt = folder.rpartition("/")
     if layout.is_id(attempt):
         key = Key(attempt, writer, n)
         for pack in list_packs(above.rpartition("/")[0]).holding(key):
-            return UnitPlace(folder, UnitName(writer, n, pack.rows_of(key)), "", pack.path)
-    return in_folder[0] if in_folder else None
+            compacted = UnitPlace(folder, UnitName(writer, n, pack.rows_of(key)), "", pack.path)
+            return loose if loose is not None and _has_more(loose, compacted) else compacted
+    return loose
 
 
 def _open(place: UnitPlace) -> UnitSource:

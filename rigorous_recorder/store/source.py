@@ -265,6 +265,7 @@ class PackSource:
     Attributes:
         path: Of the pack.
         first: Where in the pack its rows begin.
+        log: The bytes and the CRC-32 of the log that it was.
         alone: Whether it is the only unit there.
     """
 
@@ -300,6 +301,7 @@ class PackSource:
         self.header = self._meta.header
         self.rows = self._meta.rows
         self.beat = max(self._meta.beat, self.header.time)
+        self.log = self._meta.log_size, self._meta.log_crc
         self.findings: list[Finding] = []
         self.unverified = 0
         self._again = again

@@ -317,8 +317,7 @@ class _Examination:
         """A file of a unit that is read from another one."""
         other = counted.path.rpartition("/")[2]
         try:
-            size = files.size(path)
-            rows = PackSource(path).rows if path.endswith(".parquet") else LogSource(files.read_all(path)).rows
+            PackSource(path) if path.endswith(".parquet") else LogSource(files.read_all(path))
         except OSError as error:
             if error.errno in GONE:
                 return  # sealing has just removed it
@@ -326,11 +325,9 @@ class _Examination:
         except (FormatError, ValueError):
             self._remark(path, SUSPECT, f"damaged; {other} has the same unit, and counts")
             return
-        if counted.name.rows is not None and rows > counted.name.rows:
-            what = f"more records than in {other}, which has the same unit and counts"
-            self._note(path, Finding(LOST, 0, size, what, rows - counted.name.rows))
-        else:
-            self._remark(path, UNKNOWN, f"{other} has the same unit, and counts; compact removes this one")
+        self._remark(
+            path, UNKNOWN, f"{other} has the same unit or more of it, and counts; compact removes what is the same"
+        )
 
     # ---- units -------------------------------------------------------------------------------------------------------
 
