@@ -16,7 +16,7 @@ def _commands() -> None:
 
 
 @app.command()
-def verify(path: Annotated[Path, typer.Argument(help="The collection's folder.")]) -> None:
+def verify(path: Annotated[Path, typer.Argument(help="The collection's folder.", readable=False)]) -> None:
     """Look at every byte of a collection. Exits with 0 if it is sound, else with 1. Changes nothing."""
     from .verification import verify_command
 
@@ -25,7 +25,9 @@ def verify(path: Annotated[Path, typer.Argument(help="The collection's folder.")
 
 @app.command()
 def selftest(
-    folder: Annotated[Path, typer.Argument(help="A folder on the file system to try; nothing stays in it.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A folder on the file system to try; nothing stays in it.", readable=False)
+    ],
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the rounds.")] = False,
 ) -> None:
     """Try whether recording is safe on a file system. Exits with 0 if it is, else with 1."""
@@ -35,7 +37,7 @@ def selftest(
 
 
 @app.command()
-def compact(path: Annotated[Path, typer.Argument(help="The collection's folder.")]) -> None:
+def compact(path: Annotated[Path, typer.Argument(help="The collection's folder.", readable=False)]) -> None:
     """Put the many small files of a collection into few. Safe while experiments run."""
     from .collection import ExperimentCollection
     from .errors import RecorderError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from . import errors
-from .errors import RecorderError, StoreError, hint_for
+from .errors import RecorderError, StoreError, hint_for, storing
 from .store.helper import module_command
 from .store.report import CompactionReport  # noqa: TC001  (msgspec reads the annotations)
 
@@ -49,6 +49,7 @@ def compact(path: str, *, progress: bool | None = None) -> CompactionReport:
             "The Python interpreter is not known (sys.executable), so that no process can be started to compact."
         )
     with (
+        storing("no process can be started to compact", path),
         tempfile.TemporaryFile() as said,
         subprocess.Popen(  # noqa: S603  (this interpreter, our module)
             [*command, path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, env=environment

@@ -180,6 +180,9 @@ class Experiment(RecordKeeper):
                 if error is None and self._session.outcome is not None:
                     return  # closing twice is no mistake
                 self._session.end(*_outcome(error))
+                latest.ended(
+                    self._session.path, self._session.place, well=False
+                )  # others' words count as well: look again
                 return
             finish_first(self._finish, error)
             return

@@ -20,7 +20,7 @@ from .store.background import background
 from .store.journal import Journal
 from .store.lock import LOCK
 from .store.modes import MAPPED, WRITTEN, best_mode
-from .store.snapshot import find_unit
+from .store.snapshot import find_unit, is_deleted
 from .store.unitfile import MINIMUM
 
 if TYPE_CHECKING:
@@ -201,6 +201,8 @@ class Session:
         claim = self.place.folder.rpartition("/")[0]
         files.sync_folder(claim)
         files.sync_folder(self.path)
+        if is_deleted(self.place):  # while it was resumed; who deletes looks again after the word that it is deleted
+            raise ClosedError(f"Experiment {number} was deleted meanwhile. Hint: it is in the folder {layout.TRASH}.")
         if run == 1:  # what is resumed need not be the highest
             latest.begun(self.path, self.place)
         return start

@@ -1,5 +1,6 @@
 """Deletion: what is deleted is not read, its number is not given again, and the trash holds it until it is emptied."""
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -12,8 +13,9 @@ import studies
 import units
 
 from rigorous_recorder import ExperimentCollection
-from rigorous_recorder.errors import ClosedError
-from rigorous_recorder.store import layout
+from rigorous_recorder import session as sessions
+from rigorous_recorder.errors import ClosedError, RecorderError
+from rigorous_recorder.store import deletion, layout
 from rigorous_recorder.store.packed import open_pack
 
 REST = [1, 1, 2, 2, 4, 4]
@@ -139,6 +141,51 @@ def test_what_runs_is_not_deleted(tmp_path):
     collection.experiments[-1].close(error="gone")
     collection.experiments[-1].delete()
     assert numbers(collection) == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the word", "after the word"])
+def test_a_resumption_at_the_same_time(tmp_path, monkeypatch, before):
+    """Either it is not deleted, and what is recorded is there; or the resumption is refused."""
+    collection = study(tmp_path / "study")
+    resumed = []
+
+    def resumes(real):
+        def call(*arguments):
+            result = real(*arguments)
+            if not resumed:
+                resumed.append(None)
+                with contextlib.suppress(RecorderError):
+                    resumed[0] = ExperimentCollection(collection.path).resume_experiment(1)
+            return result
+
+        return call
+
+    name = "make_folders" if before else "sync_file"
+    monkeypatch.setattr(deletion.files, name, resumes(getattr(deletion.files, name)))
+    deletes = pytest.raises(ClosedError, match="resumed just now") if before else contextlib.nullcontext()
+    with deletes:
+        collection.experiments[0].delete()
+    if before:
+        resumed[0].add_record(n=1)
+        resumed[0].close()
+    assert bool(resumed[0]) is before
+    assert numbers(collection)[:4] == ([1, 1, 1, 2] if before else [2, 2, 3, 3])
+
+
+def test_a_resumption_looks_for_the_word_after_its_begin(tmp_path, monkeypatch):
+    collection = study(tmp_path / "study")
+    seen = []
+
+    def is_deleted(place):
+        seen.append([record["n"] for record in collection.records])
+        assert "running" in {one.state for one in collection.experiments}, "its begin is not there yet"
+        return True
+
+    monkeypatch.setattr(sessions, "is_deleted", is_deleted)
+    with pytest.raises(ClosedError, match="deleted meanwhile"):
+        collection.resume_experiment(1)
+    assert seen
+    assert collection.open_experiments == ()
 
 
 def test_a_resumption_into_what_is_deleted_is_refused(tmp_path):

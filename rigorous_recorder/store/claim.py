@@ -16,7 +16,7 @@ from . import files, latest, layout
 from .attempt import CLAIM_SILENCE, FINISHED, RUNNING, STALE, Course, read_course
 from .layout import ClaimName
 from .packed import list_packs
-from .snapshot import list_claims, list_collection
+from .snapshot import known_claims, list_collection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -214,10 +214,7 @@ def give_back(folder: str, writer: str = "", *, claim: bool = True) -> None:
 
 def _decide(path: str, info: Mapping[str, Any], retries: str) -> tuple[ClaimName, int]:
     """The number and try to claim by what is on disk now, and how many attempts failed in a row before it."""
-    claims = list_claims(path)
-    compacted = list_packs(path).highest  # a copy may have left the empty folders of claims behind
-    if compacted is not None and (not claims or compacted > claims[-1]):
-        claims.append(compacted)
+    claims = known_claims(path)
     if not claims:
         return ClaimName(1, 1), 0
     if retries == SAME_INFO:
@@ -235,8 +232,8 @@ def _decide(path: str, info: Mapping[str, Any], retries: str) -> tuple[ClaimName
             if best.again and retries == ALWAYS and not _succeeded(path, [one for one in tries if one != claim]):
                 return ClaimName(highest, claims[-1].attempt + 1), failures
             return fresh, failures if retries == NEVER else 0
-        if _age(path, claim) < EMPTY_FOR:
-            return fresh, 0  # somebody is just beginning it
+        if _age(path, claim) < EMPTY_FOR or list_packs(path).damage:
+            return fresh, 0  # somebody is just beginning it, or what was in it cannot be read
     return ClaimName(highest, claims[-1].attempt + 1), 0
 
 
@@ -292,6 +289,6 @@ def server_now(path: str) -> float:
 
 def _age(path: str, claim: ClaimName) -> float:
     try:
-        return time.time() - files.modified(f"{path}/{layout.claim_name(*claim)}")
+        return server_now(path) - files.modified(f"{path}/{layout.claim_name(*claim)}")
     except OSError:
         return 0.0

@@ -194,6 +194,8 @@ class Compaction:
         """Take the units of small packs too, where there are others to go with, and those of packs with deleted attempts."""
         groups: dict[tuple[Any, ...], list[Pack]] = {}
         for pack in packs:
+            if not self._wanted(pack, listing) and not _has_deleted(pack, listing):
+                continue  # of all that it holds another copy counts
             try:
                 if verify(pack.path):
                     columns = _columns(read_schema(pack.path, pack.text)) if pack.rows else ()
@@ -219,9 +221,7 @@ class Compaction:
 
     def _take(self, pack: Pack, listing: Listing) -> None:
         """Take the units of a pack, but those of deleted attempts, and those of which another copy counts."""
-        gone = {attempt for attempts in listing.deleted.values() for attempt in attempts}
-        elsewhere = {unit.key for _, units in listing.attempts for unit in units if unit.path != pack.path}
-        wanted = [key for key in pack.units if key.attempt not in gone and key not in elsewhere]
+        wanted = self._wanted(pack, listing)
         if not wanted:
             return
         frame = read_frame(pack.path)
@@ -229,6 +229,11 @@ class Compaction:
             first = pack.firsts[pack.units[key]]
             rows = frame.slice(first, pack.rows_of(key))
             self._add(Member(pack.claims[key.attempt], pack.meta(key), rows), pack.name.generation + 1)
+
+    @staticmethod
+    def _wanted(pack: Pack, listing: Listing) -> list[Key]:
+        here = {unit.key for _, units in listing.attempts for unit in units if unit.pack == pack.path}
+        return [key for key in pack.units if key in here]
 
     def _flush(self) -> None:
         """Write what is left."""

@@ -8,12 +8,16 @@ Emptying the trash leaves the first, so what is in packs, or comes back with a c
 
 from __future__ import annotations
 
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..errors import ClosedError
 from . import files, layout
+from .attempt import RUNNING, read_course
 from .names import LEVEL
-from .snapshot import GONE, AttemptPlace, attempt_folder
+from .packmeta import load_meta
+from .snapshot import GONE, AttemptPlace, attempt_folder, list_units
 
 if TYPE_CHECKING:
     from .packed import Key, Pack
@@ -24,12 +28,15 @@ def delete_attempt(path: str, place: AttemptPlace) -> None:
     """Delete an attempt that is over. May be killed at any moment and called again; a second call changes nothing.
 
     First there is a place for it in the trash, then the word that it is deleted, which is what counts, then it is moved.
+    Who resumes it at the same time looks for the word after the begin, and here the begin is looked for after the word: one
+    of the two gives way, or both.
 
     Args:
         path: Of the collection.
         place: The attempt.
 
     Raises:
+        ClosedError: Somebody has just resumed it.
         OSError: The disk refused.
     """
     claim = f"{path}/{layout.claim_name(*place.claim)}"
@@ -43,6 +50,13 @@ def delete_attempt(path: str, place: AttemptPlace) -> None:
                 files.sync_file(descriptor)
             finally:
                 files.close(descriptor)
+            course = read_course(place, list_units(place.folder)[0])
+            if course is not None and course.state == RUNNING:
+                files.remove(word)
+                files.sync_folder(claim)
+                raise ClosedError(
+                    f"Experiment {place.claim.number} was resumed just now. Hint: delete it when it is closed."
+                )
     files.sync_folder(claim)
     move_to_trash(path, place)
 
@@ -85,6 +99,17 @@ def finish_deletions(path: str, listing: Listing) -> None:
             move_to_trash(path, AttemptPlace(claim, attempt, attempt_folder(path, claim, attempt)))
 
 
+def _is_that(path: str, key: Key, pack: Pack) -> bool:
+    """Whether a file holds a unit as a pack has it; a copy that was packed before the unit was full holds less."""
+    unit = layout.parse_unit(path.rpartition("/")[2])
+    if unit is None or (unit.writer, unit.n) != key[1:]:
+        return False
+    if unit.sealed:
+        return load_meta(path).log_crc == pack.identity(key).log_crc
+    data = files.read_all(path)
+    return (len(data), zlib.crc32(data)) == pack.identity(key)[1:]
+
+
 def in_trash(path: str, place: AttemptPlace, key: Key, pack: Pack) -> bool:
     """See to it that a unit of a deleted attempt is in the trash, unless the trash was emptied; whether a pack may lack it.
 
@@ -95,10 +120,8 @@ def in_trash(path: str, place: AttemptPlace, key: Key, pack: Pack) -> bool:
     folder = trash_folder(path, place)
     if not files.is_folder(folder):
         return True
-    for name in files.names(folder):
-        unit = layout.parse_unit(name)
-        if unit is not None and (unit.writer, unit.n) == key[1:]:
-            return True
+    if any(_is_that(f"{folder}/{name}", key, pack) for name in files.names(folder)):
+        return True
     from .pack import write_sealed
     from .packread import read_rows, verify
 

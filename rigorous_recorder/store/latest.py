@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from . import files
+from . import files, layout
 from .layout import ClaimName
 
 if TYPE_CHECKING:
@@ -21,12 +21,14 @@ class Latest(NamedTuple):
     Attributes:
         place: Its attempt.
         collection: The mark of the collection's folder when the attempt had begun: it changes with every other claim.
+        packs: The mark of its compacted packs, None without any: a merge may bring numbers there that have no folder.
         attempt: The mark of the attempt's: it changes with every further file, so with every word of others on it.
         finished: Whether this process ended it, and well.
     """
 
     place: AttemptPlace
     collection: files.Mark
+    packs: files.Mark | None
     attempt: files.Mark
     finished: bool
 
@@ -36,7 +38,7 @@ _latest: Final[dict[str, Latest]] = {}
 
 def begun(path: str, place: AttemptPlace) -> None:
     """Remember the attempt that this process has just begun in the collection at `path`."""
-    _latest[path] = Latest(place, files.mark(path), files.mark(place.folder), finished=False)
+    _latest[path] = Latest(place, files.mark(path), _packs(path), files.mark(place.folder), finished=False)
 
 
 def ended(path: str, place: AttemptPlace, *, well: bool) -> None:
@@ -44,6 +46,11 @@ def ended(path: str, place: AttemptPlace, *, well: bool) -> None:
     latest = _latest.get(path)
     if latest is not None and latest.place == place:
         _latest[path] = latest._replace(finished=well)
+
+
+def _packs(path: str) -> files.Mark | None:
+    folder = f"{path}/{layout.PACKS}"
+    return files.mark(folder) if files.is_folder(folder) else None
 
 
 def next_claim(path: str) -> ClaimName | None:
@@ -56,7 +63,8 @@ def next_claim(path: str) -> ClaimName | None:
     if latest is None or not latest.finished:
         return None
     try:
-        untouched = (files.mark(path), files.mark(latest.place.folder)) == (latest.collection, latest.attempt)
+        now = files.mark(path), _packs(path), files.mark(latest.place.folder)
+        untouched = now == (latest.collection, latest.packs, latest.attempt)
     except OSError:
         return None
     return ClaimName(latest.place.claim.number + 1, 1) if untouched else None
