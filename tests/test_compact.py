@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import shutil
+import time
 import warnings
 from pathlib import Path
 
@@ -620,3 +621,71 @@ def test_an_interrupted_begin_leaves_no_gap_in_listing(study):
     attempt = next(iter(open_pack(studies.packs(path)[0]).claims.items()))
     os.mkdir(snapshot.attempt_folder(str(path), attempt[1], attempt[0]))
     assert studies.same_facts(studies.quiet_facts(path), before)
+
+
+def only_packs(path):
+    """Three experiments, the second of which failed, compacted, without the folders that are empty then."""
+    collection = ExperimentCollection(path, retries="never")
+    for n in range(1, 4):
+        experiment = collection.new_experiment(n=n)
+        experiment.add_record(x=n)
+        experiment.close(error="failed" if n == 2 else None)
+    studies.at_once(path)
+    for claim in path.glob("0*"):
+        claim.rmdir()
+    return collection
+
+
+def test_failures_that_are_only_in_packs_are_tried_again(tmp_path):
+    only_packs(tmp_path / "study")
+    again = ExperimentCollection(tmp_path / "study", retries="same_info").new_experiment(n=2)
+    assert (again.number, again.error_number) == (2, 0)
+    again.close()
+    assert [one.number for one in ExperimentCollection(tmp_path / "study").experiments] == [1, 2, 2, 3]
+
+
+def test_a_number_that_came_in_a_pack_is_not_given_again(tmp_path):
+    """To who has just begun and ended the number before it, and has no reason to look."""
+    only_packs(tmp_path / "other")
+    collection = ExperimentCollection(tmp_path / "study")
+    collection.new_experiment().close()
+    (tmp_path / "study" / "packs").mkdir()
+    os.utime(tmp_path / "study", ns=(files.mark(collection.path)[2],) * 2)
+    collection.new_experiment().close()
+    mark = files.mark(collection.path)[2]
+    for pack in (tmp_path / "other" / "packs").iterdir():
+        shutil.copyfile(pack, tmp_path / "study" / "packs" / pack.name)
+    assert files.mark(collection.path)[2] == mark
+    with collection.new_experiment() as experiment:
+        assert experiment.number == 4
+
+
+def test_the_number_of_what_is_in_a_damaged_pack_is_not_given_again(tmp_path):
+    path = tmp_path / "study"
+    collection = ExperimentCollection(path)
+    for _ in range(3):
+        with collection.new_experiment() as experiment:
+            experiment.add_record(x=1)
+    studies.at_once(path)
+    for pack in (path / "packs").iterdir():
+        content = bytearray(pack.read_bytes())
+        content[-20] ^= 1
+        pack.write_bytes(content)
+    for claim in path.glob("0*"):
+        os.utime(claim, (0, 0))
+    with pytest.warns(DamageWarning):
+        len(collection)
+    experiment = ExperimentCollection(path).new_experiment()
+    assert experiment.number == 4
+    experiment.close()
+
+
+def test_who_is_just_beginning_is_waited_for_by_the_clock_of_the_file_server(tmp_path, monkeypatch):
+    collection = ExperimentCollection(tmp_path / "study")
+    collection.new_experiment().close()
+    (tmp_path / "study" / "000002.1" / layout.new_id()).mkdir(parents=True)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 120)
+    experiment = ExperimentCollection(tmp_path / "study").new_experiment()
+    assert experiment.number == 3
+    experiment.close()

@@ -188,5 +188,6 @@ def test_a_copy_that_was_packed_before_the_unit_was_full_hides_nothing(tmp_path,
 
     check()
     for _ in range(3):
-        compacting.compact(str(path), grace=0)
+        report = compacting.compact(str(path), grace=0)
         check()
+    assert report.packs == 0, "it comes to rest"
