@@ -331,7 +331,8 @@ def decode_record(payload: bytes | memoryview) -> dict[str, Any]:
     """
     try:
         record = _decoder.decode(payload)
-    except (RecursionError, msgspec.DecodeError) as error:  # the latter is a ValueError only from msgspec 0.21 on
+    except (RecursionError, TypeError, msgspec.DecodeError) as error:
+        # before msgspec 0.21 a DecodeError is no ValueError, and a map as the key of a map raises TypeError
         raise ValueError(f"not a record: {error}") from error
     if record.__class__ is not dict:
         raise ValueError(f"a {_name(record)} stands where a record belongs")

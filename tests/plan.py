@@ -241,7 +241,7 @@ def rounds(ci, long):
     return long if LONG else ci
 
 
-def shards(test, *, ci, long, within=1):
+def shards(test, *, ci, long, within=1, whole=False):
     """The shards of a test, among which its figure is divided: for `parametrize`, so that workers share the work.
 
     Args:
@@ -249,10 +249,11 @@ def shards(test, *, ci, long, within=1):
         ci: How many shards there are in each run.
         long: How many in the long run: of a minute or two each.
         within: How often each is run, by other parameters of the test.
+        whole: Whether the figure is no matter of choice: all that there is of something.
     """
     count = rounds(ci, long)
     figure = rounds(*_FIGURES[test])
-    if SMALL:
+    if SMALL and not whole:
         figure = max(figure // 10, count * within)
     return [Shard(seed, -(-figure // (count * within))) for seed in range(count)]
 

@@ -630,6 +630,8 @@ def test_nothing_is_kept_on_the_frame(study):
 
 @pytest.mark.parametrize("lazily", [False, True], ids=["eager", "lazy"])
 def test_names_that_polars_takes_for_patterns_are_names(lazily):
+    if lazily and OLD_POLARS:
+        pytest.skip("polars 1 takes them for patterns in lazy frames, whatever one does")
     root = RecordKeeper({"^s.*$": "v"})
     root.add_records([{"^a$": 1, "*": 1, "a": 5}, {"^a$": 1, "*": 2, "a": 5}])
     made = root.to_polars()

@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import polars.testing
 import pytest
-from flat import KINDS, WITH_ACCESSOR, dicts, duckdb_relation, ns, polars_frame
+from flat import KINDS, OLD_POLARS, WITH_ACCESSOR, dicts, duckdb_relation, ns, polars_frame
 
 import rigorous_recorder
 from rigorous_recorder import RecorderError, RecordKeeper
@@ -98,6 +98,8 @@ NO_TEXTS = {
 
 @pytest.mark.parametrize("values", NO_TEXTS.values(), ids=list(NO_TEXTS))
 def test_a_lineage_that_is_no_text_is_told(values):
+    if OLD_POLARS and isinstance(values[0], list):
+        pytest.skip("polars 1 has no distinct values of lists")
     frame = pl.DataFrame({"rr_lineage": values, "rr_attempt": ["a"] * 2, "n": [0, 1]})
     as_objects = pd.DataFrame({"rr_lineage": pd.Series(values, dtype="object"), "rr_attempt": "a"})
     arrow = frame.to_arrow()

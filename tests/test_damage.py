@@ -114,7 +114,7 @@ def flipped(data, bit):
     return bytes(damaged)
 
 
-@pytest.mark.parametrize("shard", plan.shards("test_every_flipped_bit", ci=4, long=64), ids=repr)
+@pytest.mark.parametrize("shard", plan.shards("test_every_flipped_bit", ci=4, long=64, whole=True), ids=repr)
 def test_every_flipped_bit(shard, reached):
     """Every bit of the entries, and of the header page as far as it is used."""
     size = plan.rounds(4096, 65536)

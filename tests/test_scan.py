@@ -28,10 +28,17 @@ COMPARED = {
 }
 
 
+def askable(names):
+    """Those that one can ask a lazy frame for: polars 1 takes some for patterns, whatever one does."""
+    return [name for name in names if not (OLD_POLARS and (name == "*" or name.startswith("^")))]
+
+
 def simple(schema):
     """Conditions about one column each, also such as are about all rows, so that nothing can be decided on levels."""
     conditions = []
     for name, dtype in schema.items():
+        if name not in askable(schema):
+            continue
         column = pl.selectors.by_name(name)  # `pl.col` takes some names for patterns
         conditions += [column.is_null(), column.is_not_null(), column.count() > 1]
         for value in COMPARED.get(type(dtype), []):
@@ -67,7 +74,7 @@ def test_a_scan_gives_what_to_polars_gives(data, trees, notes, seals, closed):
         frame, lazy = collection.to_polars(), collection.scan()
         assert lazy.collect_schema() == frame.schema
         assert_frame_equal(lazy.collect(), frame)
-        chosen = data.draw(st.lists(st.sampled_from(frame.columns), min_size=1, unique=True))
+        chosen = data.draw(st.lists(st.sampled_from(askable(frame.columns)), min_size=1, unique=True))
         named = pl.selectors.by_name(*chosen)  # some names are patterns where they stand alone
         assert_frame_equal(lazy.select(named).collect(), frame.select(named))
         assert lazy.select(pl.len()).collect().item() == frame.height
@@ -307,6 +314,7 @@ def test_a_predicate_that_fails_on_levels_without_rows_decides_nothing(collectio
         ("true", 12),
     ],
 )
+@pytest.mark.skipif(OLD_POLARS, reason="DuckDB pushes no conditions into a scan of polars 1")
 def test_duckdb_does_not_make_a_scan_open_units_that_cannot_match(packs, opened, condition, count):
     records = packs.scan()
     expected = packs.sql(f"select count(*), sum(step), min(x) from records where {condition}").rows()
@@ -316,6 +324,7 @@ def test_duckdb_does_not_make_a_scan_open_units_that_cannot_match(packs, opened,
     assert records.collect_schema()["agent"] == pl.Categorical
 
 
+@pytest.mark.skipif(OLD_POLARS, reason="DuckDB pushes nothing into a scan of polars 1")
 def test_duckdb_reads_only_the_columns_that_it_needs_and_branches_of_branches(packs, opened, monkeypatch):
     asked = []
     real = materialise.read_frames

@@ -45,7 +45,7 @@ class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
         return _table(columns, self._frame.schema[LINEAGE_KEY])
 
     def _drop(self, names: list[str]) -> pl.DataFrame:
-        return self._frame.drop(_named(names))
+        return self._frame[[name for name in self._frame.columns if name not in names]]
 
     def _latest(self, steps: Sequence[str]) -> pl.DataFrame:
         return self._frame.filter(_is_latest(steps, self._frame.schema))

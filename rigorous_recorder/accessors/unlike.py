@@ -87,8 +87,8 @@ def _family(dtype: pl.DataType) -> str | None:
     """What the values of a type are; types of one family have a union in polars that is exact. None: polars' matter."""
     import polars as pl
 
-    if dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128):
-        return "int"
+    if dtype.is_integer():
+        return None if str(dtype) in ("Int128", "UInt128") else "int"  # the latter is not in polars 1
     if isinstance(dtype, pl.Datetime):
         return "moment" if dtype.time_zone is None else "utc"
     return {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .replay import Event
 
-UNDECODABLE: Final = (ValueError, RecursionError, OverflowError, msgspec.MsgspecError)
+UNDECODABLE: Final = (ValueError, TypeError, RecursionError, OverflowError, msgspec.MsgspecError)
 """What decoding damaged or hostile bytes raises. Before msgspec 0.20 its errors are no ValueErrors."""
 
 _decoder: Final = msgspec.msgpack.Decoder(tuple[int, dict[str, str]])
