@@ -19,6 +19,7 @@ import sys
 import time
 import traceback
 import warnings
+import zoneinfo
 from pathlib import Path
 
 PATIENCE = 60
@@ -36,7 +37,7 @@ FORBIDDEN = LOADING | {
 TOUCHING = {
     "os.listdir", "os.scandir", "os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.link", "os.truncate", "os.utime",
 }  # fmt: skip
-SYSTEM = ("/proc/", "/sys/")
+SYSTEM = ("/proc/", "/sys/", *(f"{path}/" for path in zoneinfo.TZPATH))
 NUMBERS_ALONE = re.compile(
     r"lambda [k\d, ]+: lambda columns: \[\{[k\d:v, ]+\} for [v\d, ]+ in zip\(\*columns\)\]", re.ASCII
 )
