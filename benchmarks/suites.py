@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from benchmarks.workloads import Sizes
+    from benchmarks.workloads import Measured, Sizes
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,20 @@ def many_experiments(setting: Setting) -> list[Row]:
     return rows + _compacted(setting)
 
 
+def _prepared(setting: Setting, contestant: str) -> Measured | None:
+    """What is read by several contestants, recorded by one that runs once; None, and noted as a failure, if it fails."""
+    setting.tell(contestant)
+    try:
+        return run_once(contestant, setting.sizes, setting.folder / "prepared")
+    except RunFailedError as error:
+        setting.failures[contestant] = str(error)
+        return None
+
+
 def _compacted(setting: Setting) -> list[Row]:
     """Questions to many experiments, each in a fresh process, as they were recorded and compacted."""
-    setting.tell("compacting")
-    try:
-        done = run_once("compacted.prepare", setting.sizes, setting.folder / "prepared")
-    except RunFailedError as error:
-        setting.failures["compacted.prepare"] = str(error)
+    done = _prepared(setting, "compacted.prepare")
+    if done is None:
         return [Row("compacting it", "did not run")]
     questions = {"length": "`len(collection)`", "numbers": "`experiment_numbers`", "one": "`list(collection[1])`"}
     outcome = setting.alternate(
@@ -203,11 +210,7 @@ def blocks(setting: Setting) -> list[Row]:
 
 
 def reading(setting: Setting) -> list[Row]:
-    setting.tell("recording what is read")
-    try:
-        run_once("reading.prepare", setting.sizes, setting.folder / "prepared")
-    except RunFailedError as error:
-        setting.failures["reading.prepare"] = str(error)
+    if _prepared(setting, "reading.prepare") is None:
         return [Row("iterating `records`", "did not run")]
     outcome = setting.alternate("reading.ours", "reading.dicts_of_nine", "reading.dicts_of_four")
     ns = per_record(setting.sizes.headline)
@@ -222,11 +225,7 @@ def reading(setting: Setting) -> list[Row]:
 
 
 def frames(setting: Setting) -> list[Row]:
-    setting.tell("recording what is read")
-    try:
-        run_once("frames.prepare", setting.sizes, setting.folder / "prepared")
-    except RunFailedError as error:
-        setting.failures["frames.prepare"] = str(error)
+    if _prepared(setting, "frames.prepare") is None:
         return [Row("flat frames", "did not run")]
     rows = []
     for name, fast, slim in (("headline", 1.0, 1.0), ("readme", None, 0.6)):
@@ -253,11 +252,7 @@ def frames(setting: Setting) -> list[Row]:
 
 
 def query(setting: Setting) -> list[Row]:
-    setting.tell("recording what is asked")
-    try:
-        run_once("query.prepare", setting.sizes, setting.folder / "prepared")
-    except RunFailedError as error:
-        setting.failures["query.prepare"] = str(error)
+    if _prepared(setting, "query.prepare") is None:
         return [Row("mean of x in episode 2", "did not run")]
     asks = {"query.ours": "under(), to_polars()", "query.ours_lazily": "scan(), filter()"}
     others = {"query.polars": "polars, the flat file", "query.duckdb": "DuckDB, the flat file"}
@@ -284,11 +279,7 @@ def query(setting: Setting) -> list[Row]:
 def spark(setting: Setting) -> list[Row]:
     if importlib.util.find_spec("pyspark") is None:
         return [Row("in Spark, DuckDB and polars", "did not run: pyspark is not installed")]
-    setting.tell("recording what is asked")
-    try:
-        run_once("engines.prepare", setting.sizes, setting.folder / "prepared")
-    except RunFailedError as error:
-        setting.failures["engines.prepare"] = str(error)
+    if _prepared(setting, "engines.prepare") is None:
         return [Row("in Spark, DuckDB and polars", "did not run")]
     engines = {"spark": "Spark", "duckdb": "DuckDB", "polars": "polars"}
     outcome = setting.alternate(*(f"engines.{name}{flat}" for name in engines for flat in ("", "_flat")))

@@ -17,7 +17,6 @@ from .store import claim as claims
 from .store import latest
 from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, STALE, Course
 from .store.background import background
-from .store.deletion import delete_attempt
 from .store.snapshot import AttemptPlace, is_deleted
 
 if TYPE_CHECKING:
@@ -197,12 +196,15 @@ class Experiment(RecordKeeper):
         """Move the attempt into the collection's trash: nothing of it is read any more, and its number is not given again.
 
         It can be restored by hand, until the trash is emptied (docs/format.md, "Deleted attempts"). What is of it in compacted
-        packs comes into the trash with the next `compact()`. A second call changes nothing.
+        packs comes into the trash with the next `compact()`. A second call changes nothing. What a worker still adds, by a
+        keeper of it that was handed over, goes to the trash as well, and nobody tells the worker.
 
         Raises:
             ClosedError: It is running, or stale and not closed.
             StoreError: The disk refused.
         """
+        from .store.deletion import delete_attempt
+
         place, session = self._session.place, self._session
         assert place is not None  # an experiment is on disk
         with storing(f"experiment {self.number} cannot be deleted", session.path):

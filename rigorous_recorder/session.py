@@ -201,10 +201,10 @@ class Session:
         claim = self.place.folder.rpartition("/")[0]
         files.sync_folder(claim)
         files.sync_folder(self.path)
-        if is_deleted(self.place):  # while it was resumed; who deletes looks again after the word that it is deleted
-            raise ClosedError(f"Experiment {number} was deleted meanwhile. Hint: it is in the folder {layout.TRASH}.")
-        if run == 1:  # what is resumed need not be the highest
+        if run == 1:
             latest.begun(self.path, self.place)
+        elif is_deleted(self.place):  # while it was resumed; who deletes looks again after the word that it is deleted
+            raise ClosedError(f"Experiment {number} was deleted meanwhile. Hint: it is in the folder {layout.TRASH}.")
         return start
 
     def has_begun(self) -> bool:

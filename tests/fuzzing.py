@@ -300,7 +300,8 @@ def main(folder, seed, seconds, cases):
     guard = Guard()
     end, done, bad, kinds = time.monotonic() + seconds, 0, 0, {}
     while done < cases and time.monotonic() < end:
-        broken = check(folder, f"{seed}.{done}", guard)
+        name = seed if cases == 1 else f"{seed}.{done}"
+        broken = check(folder, name, guard)
         done += 1
         for text in broken:
             last = text.strip().splitlines()
@@ -309,9 +310,9 @@ def main(folder, seed, seconds, cases):
             bad += 1
             kinds[kind] = kinds.get(kind, 0) + 1
             if kinds[kind] == 1:
-                print(f"---- seed {seed}.{done - 1}: {text}", flush=True)
+                print(f"---- seed {name}: {text}", flush=True)
         if not sanitized and peak() > MEMORY:
-            print(f"---- seed {seed}.{done - 1}: more than {MEMORY:,} bytes of memory", flush=True)
+            print(f"---- seed {name}: more than {MEMORY:,} bytes of memory", flush=True)
             bad += 1
             break
     for kind, count in sorted(kinds.items(), key=lambda item: -item[1]):

@@ -166,7 +166,7 @@ ROWS = {
         {"test_clocks.py::test_the_order_is_kept_whatever_the_clock_says": (10, 10)},
     ),
     "model": Row(
-        "a state machine: add, sync, kill, reopen, resume, seal, corrupt, edit",
+        "a state machine: add, sync, kill, reopen, resume, seal, compact, delete, corrupt, edit",
         "studies of 50 steps, in the long run of 100",
         "equal to a plain list of dicts",
         {"test_model.py::test_a_study_is_as_the_model_says": (200, 5_000)},

@@ -389,6 +389,8 @@ with tempfile.TemporaryDirectory() as folder:  # imports what is imported late
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
+"""
+REFUSED = """
 collection = ExperimentCollection(sys.argv[1])
 for work in (
     collection.new_experiment,
@@ -401,8 +403,8 @@ for work in (
         work()
         print("no error")
     except StoreError as error:
-        assert error.errno in (1, 13, 30), error
-        assert "ermission" in str(error), error
+        assert error.errno in {numbers}, error
+        assert {says!r} in str(error), error
 assert [record["i"] for record in collection.records] == list(range(10))
 assert collection.experiments[0].state == "finished"
 print("read")
@@ -418,7 +420,7 @@ def test_a_folder_in_which_one_may_not_write(collection, tmp_path):
             if "pytest" not in str(folder):
                 pytest.skip(f"NOT TESTED: nobody cannot enter {folder}")
             folder.chmod(0o755)
-    ended = children.run(NOBODY, collection.path)
+    ended = children.run(NOBODY + REFUSED.format(numbers=(1, 13, 30), says="ermission"), collection.path)
     assert (ended.returncode, ended.stdout) == (0, "read\n"), ended.stderr
 
 
@@ -426,23 +428,6 @@ READ_ONLY = """
 import sys
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.errors import StoreError
-collection = ExperimentCollection(sys.argv[1])
-for work in (
-    collection.new_experiment,
-    lambda: collection.add_notes(a=1),
-    lambda: collection.resume_experiment(1),
-    lambda: collection.keepers()[0].update(a=2),
-    ExperimentCollection(sys.argv[1] + "/../new").new_experiment,
-):
-    try:
-        work()
-        print("no error")
-    except StoreError as error:
-        assert error.errno == 30, error
-        assert "the file system is read-only" in str(error), error
-assert [record["i"] for record in collection.records] == list(range(10))
-assert collection.experiments[0].state == "finished"
-print("read")
 """
 
 
@@ -451,5 +436,6 @@ def test_a_read_only_file_system(collection, tmp_path):
     with collection.new_experiment() as experiment:
         experiment.add_records(i=range(10))
     mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path}"
-    ended = in_a_mount(mount, collection.path, code=READ_ONLY)
+    refused = REFUSED.format(numbers=(30,), says="the file system is read-only")
+    ended = in_a_mount(mount, collection.path, code=READ_ONLY + refused)
     assert (ended.returncode, ended.stdout) == (0, "read\n"), ended.stderr

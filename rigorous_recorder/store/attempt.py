@@ -247,7 +247,7 @@ def may_be_torn(place: UnitPlace, source: UnitSource) -> bool:
     header = source.header
     if not source.unverified or machine.same_boot(header.boot, header.host):
         return False
-    alive = machine.lives(Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start))
+    alive = machine.lives(machine_of(header))
     return time.time() - heartbeat(place, header) >= SILENCE if alive is None else not alive
 
 

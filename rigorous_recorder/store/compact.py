@@ -15,7 +15,7 @@ import polars as pl
 from rigorous_recorder.errors import FormatError, NotACollectionError
 
 from . import files, layout, machine
-from .attempt import RUNNING, STALE, read_course
+from .attempt import RUNNING, STALE, machine_of, read_course
 from .claim import check_collection
 from .columns import Decoded
 from .deletion import finish_deletions
@@ -30,7 +30,7 @@ from .report import CompactionReport
 from .snapshot import GONE, LOCAL, list_collection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from .layout import ClaimName
     from .packed import Pack
@@ -141,7 +141,12 @@ class Compaction:
         for sentence in listing.packs.damage:
             self.report.leave(DAMAGED, sentence)
         todo = list(self._units(listing))
-        small = [pack for pack in listing.packs.packs if _is_small(pack) or _has_deleted(pack, listing)]
+        counting = _counting(listing)
+        small = [
+            pack
+            for pack in listing.packs.packs
+            if _has_deleted(pack, listing) or (_is_small(pack) and pack.path in counting)
+        ]
         total = len(todo) + sum(len(pack.units) for pack in small)
         for done, (claim, place) in enumerate(todo):
             self._tell(done, total)
@@ -152,7 +157,7 @@ class Compaction:
             except OSError as error:
                 if error.errno not in GONE:
                     raise  # else it was sealed or compacted meanwhile
-        self._merge(small, listing, lambda done: self._tell(len(todo) + done, total))
+        self._merge(small, counting, listing, lambda done: self._tell(len(todo) + done, total))
         self._flush()
         self._tell(total, total)
 
@@ -190,12 +195,12 @@ class Compaction:
         if sum(one.weight for one in self._batches.values()) > 2 * TARGET:
             self._write_batch(max(self._batches.values(), key=lambda one: one.weight))
 
-    def _merge(self, packs: list[Pack], listing: Listing, tell: Callable[[int], None]) -> None:
+    def _merge(
+        self, packs: list[Pack], counting: Mapping[str, list[Key]], listing: Listing, tell: Callable[[int], None]
+    ) -> None:
         """Take the units of small packs too, where there are others to go with, and those of packs with deleted attempts."""
         groups: dict[tuple[Any, ...], list[Pack]] = {}
         for pack in packs:
-            if not self._wanted(pack, listing) and not _has_deleted(pack, listing):
-                continue  # of all that it holds another copy counts
             try:
                 if verify(pack.path):
                     columns = _columns(read_schema(pack.path, pack.text)) if pack.rows else ()
@@ -212,28 +217,22 @@ class Compaction:
                 continue
             for pack in group:
                 try:
-                    self._take(pack, listing)
+                    self._take(pack, counting.get(pack.path, []))
                 except OSError as error:
                     if error.errno not in GONE:
                         raise  # else another compaction has done it
                 done += len(pack.units)
                 tell(done)
 
-    def _take(self, pack: Pack, listing: Listing) -> None:
-        """Take the units of a pack, but those of deleted attempts, and those of which another copy counts."""
-        wanted = self._wanted(pack, listing)
-        if not wanted:
+    def _take(self, pack: Pack, keys: list[Key]) -> None:
+        """Take units of a pack: those of which no other copy counts, and that are of no deleted attempt."""
+        if not keys:
             return
         frame = read_frame(pack.path)
-        for key in wanted:
+        for key in keys:
             first = pack.firsts[pack.units[key]]
             rows = frame.slice(first, pack.rows_of(key))
             self._add(Member(pack.claims[key.attempt], pack.meta(key), rows), pack.name.generation + 1)
-
-    @staticmethod
-    def _wanted(pack: Pack, listing: Listing) -> list[Key]:
-        here = {unit.key for _, units in listing.attempts for unit in units if unit.pack == pack.path}
-        return [key for key in pack.units if key in here]
 
     def _flush(self) -> None:
         """Write what is left."""
@@ -297,6 +296,16 @@ def _is_small(pack: Pack) -> bool:
     return 2 * weight <= TARGET and 2 * len(pack.units) <= MOST_UNITS
 
 
+def _counting(listing: Listing) -> dict[str, list[Key]]:
+    """By the path of a pack, the units of attempts of which its copy counts; packs without such are left out."""
+    found: dict[str, list[Key]] = {}
+    for _, units in listing.attempts:
+        for unit in units:
+            if unit.pack:
+                found.setdefault(unit.pack, []).append(unit.key)
+    return found
+
+
 def _has_deleted(pack: Pack, listing: Listing) -> bool:
     """Whether a pack holds units of attempts that were deleted."""
     return any(pack.claims.keys() & attempts for attempts in listing.deleted.values())
@@ -351,8 +360,7 @@ def _read_log(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
 
 def is_gone(header: Header) -> bool:
     """Whether the process that wrote a unit is known to be gone."""
-    who = machine.Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
-    return machine.lives(who) is False
+    return machine.lives(machine_of(header)) is False
 
 
 def is_cut(data: bytes, header: Header) -> bool:

@@ -17,6 +17,7 @@ from rigorous_recorder.errors import FormatError
 from . import files, layout
 from . import unit as u
 from .layout import ClaimName
+from .listing import names_until_settled
 from .memory import unhurried
 from .packmeta import MOST_EVENTS, PackMeta, arrow_schema, claimed, described, footer_text, read_footer
 
@@ -28,8 +29,6 @@ MOST_KNOWN: Final = 256
 """Packs whose footers are kept in memory: a pack is never changed, and each new experiment looks for the last one."""
 MOST_UNITS: Final = 1 << 17
 """Units that a pack may claim; eight times what a compaction puts into one."""
-ROUNDS: Final = 100
-"""A folder in which something is new after so many listings is read as it is then."""
 
 
 class Key(NamedTuple):
@@ -144,11 +143,6 @@ class Pack:
         return found
 
     @cached_property
-    def highest(self) -> ClaimName:
-        """The highest claim; there is one unless the pack is empty."""
-        return max(self.claims.values())
-
-    @cached_property
     def by_attempt(self) -> dict[str, list[Key]]:
         """The units of each attempt."""
         found: dict[str, list[Key]] = {}
@@ -220,7 +214,7 @@ class Packs:
     """All compacted packs of a collection at one moment.
 
     Attributes:
-        packs: In the order of their names. Of several that hold a unit the first counts.
+        packs: In the order of their names. Of several that hold a unit the one with the most of it counts, then the first.
         damage: A sentence for each file that cannot be read.
     """
 
@@ -242,11 +236,6 @@ class Packs:
         """The claim that an attempt was under by the first pack that has units of it."""
         return next((pack.claims[attempt] for pack in self.packs if attempt in pack.claims), None)
 
-    @property
-    def highest(self) -> ClaimName | None:
-        """The highest claim of any attempt here."""
-        return max((pack.highest for pack in self.packs if pack.claims), default=None)
-
     def units(self, attempt: str) -> dict[tuple[str, int], Pack]:
         """By writer and number, the pack that counts for each unit of an attempt: the first of those with the most of it."""
         found: dict[tuple[str, int], Pack] = {}
@@ -266,27 +255,15 @@ class Packs:
 
 def list_packs(path: str) -> Packs:
     """The compacted packs of the collection at a path, listed again until nothing is new."""
-    folder = f"{path}/{layout.PACKS}"
-    if not files.is_folder(folder):
-        return Packs([], [])
     found: dict[str, Pack] = {}
     wrong: dict[str, str] = {}
-    seen: set[str] = set()
-    for turn in range(ROUNDS):
+    folder = f"{path}/{layout.PACKS}"
+    for name in filter(layout.parse_packed, names_until_settled(folder)):
         try:
-            names = [name for name in files.names(folder) if layout.parse_packed(name)]
-        except (FileNotFoundError, NotADirectoryError):
-            break
-        fresh = [name for name in names if name not in seen]
-        if turn and not fresh:
-            break
-        seen.update(fresh)
-        for name in fresh:
-            try:
-                found[name] = open_pack(f"{folder}/{name}")
-            except (FormatError, OSError) as error:
-                if files.exists(f"{folder}/{name}"):
-                    wrong[name] = (
-                        str(error) if isinstance(error, FormatError) else f"{folder}/{name} cannot be read: {error}."
-                    )
+            found[name] = open_pack(f"{folder}/{name}")
+        except (FormatError, OSError) as error:
+            if files.exists(f"{folder}/{name}"):
+                wrong[name] = (
+                    str(error) if isinstance(error, FormatError) else f"{folder}/{name} cannot be read: {error}."
+                )
     return Packs([found[name] for name in sorted(found)], [wrong[name] for name in sorted(wrong)])

@@ -1,8 +1,9 @@
 """Removal: what compaction has made superfluous, and what killed processes left. By a rule that two compactions cannot break.
 
-A log or sealed unit goes only when it is in the compacted pack that readers take it from, and a compacted pack only when
-each of its units is in an earlier one in the order of names; and that pack has been there for longer than the grace, and each
-of its bytes was compared with its checksum. The first pack of all that hold a unit is never removed, whoever decides.
+A log or sealed unit goes only when it is, equal, in the compacted pack that readers take it from, and a compacted pack only
+when each of its units is, equal, in the one that readers take it from, which of equal ones is the first by name; and that pack
+has been there for longer than the grace, and each of its bytes was compared with its checksum. The pack that readers take a
+unit from is never removed, whoever decides.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from rigorous_recorder.errors import FormatError
 
 from . import files, layout, machine
 from . import unit as u
+from .attempt import machine_of
 from .claim import server_now
 from .deletion import in_trash
 from .packed import Key, list_packs
@@ -192,8 +194,7 @@ class _Removal:
             if error.errno in GONE:
                 return False
             raise
-        who = machine.Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
-        return machine.lives(who) is False
+        return machine.lives(machine_of(header)) is False
 
 
 def _bring_to_disk(path: str) -> None:

@@ -1,8 +1,4 @@
-"""Listing: which attempts and units a collection has at this moment, each unit in exactly one place.
-
-A single listing is not enough while files are renamed and removed: one that is sealed meanwhile can be missed under both
-of its names (53 of 96 listings at an extreme rate). So a folder is listed again until nothing is new.
-"""
+"""Snapshot: which attempts and units a collection has at this moment, each unit in exactly one place."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ..errors import FormatError
 from . import files, layout
 from .layout import UnitName
+from .listing import names_until_settled
 from .packed import Key, Packs, list_packs, open_pack
 from .source import LogSource, PackSource
 
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
 
 GONE: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR})
 """A listed file that is gone: it was sealed meanwhile. ESTALE is what NFS says."""
-
-ROUNDS: Final = 100
-"""A folder in which something is new after so many listings is read as it is then."""
 
 PATIENCE: Final = 60.0
 """Seconds for which a unit that is under neither name is looked for, on file systems that cache names."""
@@ -71,29 +65,19 @@ def list_units(folder: str) -> tuple[list[UnitPlace], list[str]]:
     found: dict[tuple[str, int], UnitPlace] = {}
     logs: dict[tuple[str, int], UnitPlace] = {}
     strange: set[str] = set()
-    seen: set[str] = set()
-    for turn in range(ROUNDS if files.is_folder(folder) else 0):
-        try:
-            names = files.names(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            break
-        fresh = [name for name in names if name not in seen]
-        if turn and not fresh:
-            break
-        seen.update(fresh)
-        for file in fresh:
-            unit = layout.parse_unit(file)
-            if unit is None:
-                if not file.startswith(".tmp-"):
-                    strange.add(file)
-                continue
-            place = UnitPlace(folder, unit, file)
-            if not unit.sealed:
-                logs[unit[:2]] = place
-                continue
-            before = found.get(unit[:2])
-            if before is None or _counts_before(place, before):
-                found[unit[:2]] = place
+    for file in names_until_settled(folder):
+        unit = layout.parse_unit(file)
+        if unit is None:
+            if not file.startswith(".tmp-"):
+                strange.add(file)
+            continue
+        place = UnitPlace(folder, unit, file)
+        if not unit.sealed:
+            logs[unit[:2]] = place
+            continue
+        before = found.get(unit[:2])
+        if before is None or _counts_before(place, before):
+            found[unit[:2]] = place
     for key, log in logs.items():
         if key not in found or _outgrew(log, found[key]):
             found[key] = log
