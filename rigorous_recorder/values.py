@@ -31,6 +31,9 @@ TEMPORAL: Final[dict[type, str]] = {
 }
 """Types that MessagePack holds as ISO 8601 text (a datetime only when naive), and the name that a type note gives them."""
 
+EXACT_INTS: Final = 2**53
+"""From here on not every int has a float of its own."""
+
 SCALARS: Final = frozenset({bool, int, float, str, bytes, type(None)})
 """Types that come back exactly as they went in, and that nobody can change from outside."""
 

@@ -1,7 +1,9 @@
 """The self-test: it passes here, sees a file system that does not keep its word, and leaves nothing behind however it ends."""
 
+import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,4 +167,21 @@ def test_a_process_that_fails_says_why(tmp_path):
             place.together("race", 1, f"{__file__}/x", 3)
         row = trials.refused("folders", WorkerError("a process did not end within 30 s"))
     assert row == ("folders", NOT_SAFE, "a process did not end within 30 s.")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_helper_still_writes_is_removed_as_well(tmp_path, monkeypatch):
+    """A process that was killed has a helper, which finishes the pack that it has in hand and then ends."""
+    real, late = shutil.rmtree, []
+
+    def rmtree(path):
+        if not late:
+            late.append(path)
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    with Place(str(tmp_path), quick=True) as place:
+        path = place.path
+    assert late == [path]
     assert os.listdir(tmp_path) == []

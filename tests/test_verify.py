@@ -468,7 +468,7 @@ def test_a_folder_that_may_not_be_read(study):
     code = """
 import os, sys
 import numpy, polars, rich.console, rich.progress, rich.text  # as nobody it may not read where these are
-from rigorous_recorder.store import verify
+from rigorous_recorder.store import packread, verify
 from rigorous_recorder.verification import verify_command
 os.setuid(65534)
 sys.exit(verify_command(sys.argv[1]))

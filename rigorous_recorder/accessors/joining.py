@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import FrameError, InvalidCallError
+from ..values import EXACT_INTS
 from .interop import kind_of, no_frame
-from .unlike import EXACT_INTS, as_texts, brought, common_type, families
+from .unlike import as_texts, brought, common_type, families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -5,7 +5,9 @@ The rule is that of a flat frame: the narrowest type that holds all values exact
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+from ..values import EXACT_INTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ..frames.widening import Bounds
-
-EXACT_INTS: Final = 2**53
-"""From here on not every integer has a float of its own."""
-
 
 # ---- polars, and Arrow by way of it -------------------------------------------------------------------------------
 

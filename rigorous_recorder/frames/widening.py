@@ -11,13 +11,10 @@ import polars as pl
 from rigorous_recorder.store.kinds import LIST, OTHER, TYPES, kind_of, python_list
 from rigorous_recorder.store.template import INT, NULL, TEXT
 from rigorous_recorder.store.text import text_form
-from rigorous_recorder.values import decode_exact
+from rigorous_recorder.values import EXACT_INTS, decode_exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
-
-EXACT_INTS: Final = 2**53
-"""From here on not every int has a float of its own."""
 
 Bounds = tuple[int, int] | None
 """The lowest and the highest of some ints; None where there are none."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..store import files, layout
@@ -56,7 +57,7 @@ class Place:
         """End the processes and remove the folder; a second Ctrl-C waits until that is done."""
         with _undisturbed():
             self.end_processes()
-            shutil.rmtree(self.path)
+            _remove(self.path)
 
     def rounds(self, many: int) -> int:
         """So many rounds, or when it is to be quick, a tenth of them."""
@@ -101,6 +102,18 @@ class Place:
             process.kill()
         for process in processes:
             process.communicate()
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder. The helper of a process that was killed may just be finishing a pack in it, and then ends."""
+    deadline = time.monotonic() + PATIENCE
+    while files.is_folder(folder):
+        try:
+            shutil.rmtree(folder)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def ready(process: subprocess.Popen[str]) -> None:

@@ -47,13 +47,22 @@ def number(path: str, count: str) -> list[int]:
     return numbers
 
 
-def write(path: str, mode: str) -> int:
-    """Record until killed, or until the standard input ends; acknowledge each record when its `add_record` returned."""
+def write(path: str, mode: str, most: str = "") -> int:
+    """Record until killed, or until the standard input ends; acknowledge each record when its `add_record` returned.
+
+    Args:
+        path: Of the collection.
+        mode: How the journal is written.
+        most: How many records, if not as many as there is time for.
+    """
     end = time.monotonic() + LONGEST
     count = 0
     with ExperimentCollection(path, journal=mode).new_experiment() as experiment:
         keeper = experiment.sub_record_keeper(level="below")
         while time.monotonic() < end:
+            if most and count == int(most):
+                select.select([0], [], [], max(0.0, end - time.monotonic()))
+                break
             keeper.add_record(i=count, square=float(count * count))
             count += 1
             os.write(1, b"%d\n" % count)

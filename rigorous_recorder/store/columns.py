@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 _NONE: Final = v.encode_exact(None)
 MOST_TEXT: Final = 1 << 32
 """Characters of a column: more are of a block that says of a few long values that millions of rows have them."""
-_EXACT_INTS: Final = 2**53
-"""From here on not every int has a float of its own."""
 
 
 class Decoded:
@@ -206,7 +204,7 @@ class _Column:
         for piece in self.kinds[INT]:
             numbers = piece.numbers()
             floats = numbers.astype("f8")
-            if (np.abs(floats) >= _EXACT_INTS).any():
+            if (np.abs(floats) >= v.EXACT_INTS).any():
                 return None
             widened.append(Piece(FLOAT, piece.start, piece.count, floats, piece.places))
         for piece in self.kinds[INT]:
@@ -226,7 +224,7 @@ class _Column:
             lists = piece.tolist()
             if mixed:
                 odd = [place for place, items in enumerate(lists) if any(item.__class__ is int for item in items)]
-                if any(abs(item) >= _EXACT_INTS for place in odd for item in lists[place] if item.__class__ is int):
+                if any(abs(item) >= v.EXACT_INTS for place in odd for item in lists[place] if item.__class__ is int):
                     return None
                 self._keep(piece.indices()[odd], [encode_own(lists[place]) for place in odd])
                 lists = [[None if item is None else float(item) for item in items] for items in lists]

@@ -196,14 +196,14 @@ class _Examination:
 
     def _compacted(self) -> None:
         """The compacted packs, each as a whole; their units are looked at with the attempts that they are of."""
-        from .packread import verify
-
         folder = f"{self._path}/{layout.PACKS}"
         for sentence in self._packs.damage:
             self._say(folder, LOST, sentence)
         for name in files.names(folder) if files.is_folder(folder) else ():
             if not layout.parse_packed(name):
                 self._strange(f"{folder}/{name}")
+        if self._packs.packs:
+            from .packread import verify  # which brings polars
         for pack in self._packs.packs:
             try:
                 size = files.size(pack.path)
