@@ -12,7 +12,9 @@ import pytest
 
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.store import files, latest, layout, machine
+from rigorous_recorder.store.attempt import read_course
 from rigorous_recorder.store.background import background
+from rigorous_recorder.store.snapshot import attempt_units
 
 
 @pytest.fixture
@@ -189,6 +191,22 @@ def test_one_that_ends_between_reading_and_looking_was_not_killed(collection, mo
     else:
         assert finish_one(collection) == 2, "it was taken for killed, and its number for free"
     assert program.returncode == 0
+
+
+def test_whether_it_lives_is_asked_once(collection, monkeypatch):
+    """A process may end its attempt and be gone between two answers, and what was read of it before is no word of it."""
+    experiment = collection.new_experiment()
+    place, asked = experiment._session.place, []
+
+    def lives(_who):
+        asked.append(None)
+        return len(asked) == 1
+
+    monkeypatch.setattr(machine, "lives", lives)
+    assert read_course(place, attempt_units(place)).state == "running"
+    assert len(asked) == 1
+    monkeypatch.undo()
+    experiment.close()
 
 
 def test_a_killed_one_is_read_once_more_and_then_known(collection, calls):

@@ -256,10 +256,17 @@ def read_course(
 ) -> Course | None:
     """The course of an attempt that has these units; None when it holds no begin entry: nobody was there, or not yet."""
     started = time.monotonic()
+    found = _course(units, now, silence)  # looks once whether its process lives: it may be gone when it is asked again
+    if found is not None and found[0].state == KILLED and died_since(found[1], started):
+        found = _course(attempt_units(attempt), now, silence)
+    return None if found is None else found[0]
+
+
+def _course(units: Iterable[UnitPlace], now: float | None, silence: float) -> tuple[Course, list[Begin]] | None:
     begins, ends, signs = _read(units)
-    if begins and course(begins, ends, signs, 0.0, silence).state == KILLED and died_since(begins, started):
-        begins, ends, signs = _read(attempt_units(attempt))
-    return course(begins, ends, signs, time.time() if now is None else now, silence) if begins else None
+    if not begins:
+        return None
+    return course(begins, ends, signs, time.time() if now is None else now, silence), begins
 
 
 def died_since(begins: list[Begin], started: float) -> bool:
