@@ -165,6 +165,18 @@ ROWS = {
         "the order is by writer and sequence",
         {"test_clocks.py::test_the_order_is_kept_whatever_the_clock_says": (10, 10)},
     ),
+    "hosts": Row(
+        "hosts of other names, boots, process ids and clocks: claims, states, one experiment that others read and compact",
+        "hosts",
+        "no number twice, no living one taken for dead, every record once",
+        {
+            "test_hosts.py::test_no_number_is_given_twice_and_none_is_left_out": ALL,
+            "test_hosts.py::test_what_another_host_records_runs_until_it_is_silent_for_five_minutes": ALL,
+            "test_hosts.py::test_compaction_and_cleaning_leave_what_another_host_writes": ALL,
+            "test_hosts.py::test_the_same_number_of_a_process_is_another_process_elsewhere": ALL,
+            "test_hosts.py::test_two_hosts_record_one_experiment_that_a_third_reads_and_a_fourth_compacts": ALL,
+        },
+    ),
     "model": Row(
         "a state machine: add, sync, kill, reopen, resume, seal, compact, delete, corrupt, edit",
         "studies of 50 steps, in the long run of 100",

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import struct
+import time
 import uuid
 import zlib
 from collections import namedtuple
@@ -221,10 +222,10 @@ def read_levels(units):
                 said.setdefault(key, []).append(((stamps or {}).get(key, [0]), data.get(key, DELETED)))
         edits += [(numbers, writer, *unpack(payload)) for mark, payload in unit.events if mark == EDIT]
         locals_.append(numbers)
-    for numbers, writer, local, version, time, sequence, data, deleted in edits:
+    for numbers, writer, local, version, when, sequence, data, deleted in edits:
         for key, value in {**data, **dict.fromkeys(deleted, DELETED)}.items():
             if numbers.get(local) in levels:
-                levels[numbers[local]][1].setdefault(key, []).append(([version, time, writer, sequence], value))
+                levels[numbers[local]][1].setdefault(key, []).append(([version, when, writer, sequence], value))
     return levels, locals_
 
 
@@ -250,7 +251,7 @@ def automatic(units, number):
     _, latest, _, run, header = begins[-1]
     chosen = [end for end in ends if end[3] and end[4] >= run]
     chosen = chosen or [end for end in ends if not end[3] and end[5] == header["writer"]]
-    silent = ("killed" if _gone(header) else None, alive[header["writer"]])
+    silent = ("killed" if _gone(header, alive[header["writer"]]) else None, alive[header["writer"]])
     state, end, *_ = max(chosen, key=lambda end: end[1], default=silent)
     keys = {"experiment_number": number, "experiment_start_time": begins[0][1]}
     keys["error_number"] = begins[0][0] + 1 if state in ("failed", "interrupted", "killed") else 0
@@ -263,14 +264,18 @@ def automatic(units, number):
     return {**keys, "had_error": state != "finished", "experiment_end_time": end, "experiment_duration": duration}
 
 
-def _gone(header):
+def _gone(header, beat):
     """Whether the process that wrote a unit is known to be gone."""
     boot, namespace = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")
+    if (times := os.readlink("/proc/self/ns/time")) != "time:[4026531834]":
+        namespace += f" {times}"
     if header["host"] != os.uname().nodename or (header["boot"] == boot and header["namespace"] != namespace):
         return False
+    if header["boot"] != boot:
+        return beat < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     stat = Path(f"/proc/{header['pid']}/stat")
     fields = stat.read_text().rpartition(")")[2].split() if stat.exists() else "X"
-    return header["boot"] != boot or fields[0] in "ZX" or int(fields[19]) != header["pid_start"]
+    return fields[0] in "ZX" or int(fields[19]) != header["pid_start"]
 
 
 def read(path):

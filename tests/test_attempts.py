@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 
 import children
 import pytest
+import studies
 
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.store import files, latest, layout, machine
@@ -198,7 +200,7 @@ def test_whether_it_lives_is_asked_once(collection, monkeypatch):
     experiment = collection.new_experiment()
     place, asked = experiment._session.place, []
 
-    def lives(_who):
+    def lives(_who, _sign):
         asked.append(None)
         return len(asked) == 1
 
@@ -259,3 +261,54 @@ def test_a_claim_that_nothing_shows_is_met_by_mkdir(collection):
     os.utime(collection.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert latest.next_claim(str(collection.path)) == (2, 1)
     assert finish_one(collection) == 3
+
+
+# ---- who is alive; with real namespaces in test_hosts.py ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 1], ids=["before", "as", "after"])
+def test_another_boot_of_which_there_is_a_sign_since_this_one_is_another_machine(monkeypatch, seconds):
+    monkeypatch.setattr(machine, "booted", lambda: 1000.0)
+    other = machine.here()._replace(boot="another boot")
+    assert machine.lives(other, 1000.0 + seconds) is (False if seconds < 0 else None)
+
+
+def test_this_host_booted_before_this_process_began():
+    assert (
+        0 < machine.booted() <= time.time() - machine.here().pid_start / os.sysconf("SC_CLK_TCK") + 1 < time.time() + 1
+    )
+
+
+def test_another_boot_whose_clock_is_behind_keeps_what_it_writes(collection, monkeypatch):
+    """By its own clock it went silent before this host booted; by the file server's it writes now."""
+    now, other = time.time(), machine.here()._replace(boot="another boot")
+    with monkeypatch.context() as there:
+        there.setattr(machine, "here", lambda: other)
+        there.setattr(time, "time", lambda: now - 3600)
+        experiment = collection.new_experiment()
+        experiment.add_record(x=1)
+        experiment.sync()
+    monkeypatch.setattr(machine, "booted", lambda: now - 1800)
+    assert studies.at_once(str(collection.path)).units == 0
+    monkeypatch.setattr(machine, "booted", lambda: now + 3600)
+    assert studies.at_once(str(collection.path)).units == 1
+
+
+def test_a_process_that_proc_hides_is_neither_dead_nor_alive(monkeypatch):
+    monkeypatch.setattr(machine, "_text", lambda path: "")
+
+    def kill(pid, number):
+        if pid > 7:
+            raise PermissionError if pid == 8 else ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", kill)
+    one = machine.here()._replace(pid_start=5)
+    assert [machine.lives(one._replace(pid=pid), 0.0) for pid in (7, 8, 9)] == [None, None, False]
+    unknown = one._replace(pid_start=0)  # nowhere does the system tell when it started
+    assert [machine.lives(unknown._replace(pid=pid), 0.0) for pid in (7, 8, 9)] == [True, True, False]
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1 << 31, 1 << 70], ids=str)
+def test_a_number_that_is_none_of_a_process_is_asked_of_nobody(monkeypatch, pid):
+    monkeypatch.setattr(os, "kill", lambda pid, number: pytest.fail(f"kill({pid})"))
+    assert machine.start_of(pid) is None

@@ -35,6 +35,7 @@ from rigorous_recorder.store import (
     current,
     deletion,
     layout,
+    machine,
     names,
     pack,
     packed,
@@ -452,5 +453,6 @@ def test_states():
     assert f"state is {attempt.FINISHED}, {attempt.FAILED} or {attempt.INTERRUPTED}" in FLAT
     assert all(f"`{key}`" in TEXT for key in levels.AUTOMATIC)
     assert (attempt.SILENCE, "older than five minutes" in FLAT) == (300, True)
+    assert f"other than `{machine.KERNELS_TIME}`, the kernel's" in states
     assert (background.HEARTBEAT, "touches its log every ten seconds" in FLAT) == (10, True)
     assert f"nobody's {claim.EMPTY_FOR:.0f} s after" in FLAT

@@ -127,7 +127,7 @@ class Study(RuleBasedStateMachine):
         """Which process this is, by the model."""
         return machine.Machine(*machine._constant, self.process, 0)
 
-    def lives(self, one):
+    def lives(self, one, sign):
         """Whether a process of the model still lives."""
         return one.pid == self.process
 

@@ -216,7 +216,7 @@ def machine_of(header: Header) -> Machine:
 
 def _unended(begin: Begin, signs: Signs, now: float, silence: float) -> str:
     header = begin.header
-    alive = machine.lives(machine_of(header))
+    alive = machine.lives(machine_of(header), signs.beats.get(header.writer, header.time))
     if alive is None:
         return STALE if now - signs.heard.get(header.writer, header.time) > silence else RUNNING
     return RUNNING if alive else KILLED
@@ -247,7 +247,7 @@ def may_be_torn(place: UnitPlace, source: UnitSource) -> bool:
     header = source.header
     if not source.unverified or machine.same_boot(header.boot, header.host):
         return False
-    alive = machine.lives(machine_of(header))
+    alive = machine.lives(machine_of(header), source.beat)
     return time.time() - heartbeat(place, header) >= SILENCE if alive is None else not alive
 
 

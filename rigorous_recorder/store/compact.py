@@ -349,7 +349,7 @@ def _read_log(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
         raise _Left(NEWER)
     if decoded.findings or (header.attempt, header.writer, header.n) != place.key:
         raise _Left(DAMAGED)
-    gone = is_gone(header)
+    gone = is_gone(header, max(decoded.beat, files.modified(place.path)))
     if not gone and not is_cut(data, header):
         raise _Left(OPEN)
     if decoded.unverified and not (gone and machine.same_boot(header.boot, header.host)):
@@ -358,9 +358,12 @@ def _read_log(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
     return meta, decoded.frame
 
 
-def is_gone(header: Header) -> bool:
-    """Whether the process that wrote a unit is known to be gone."""
-    return machine.lives(machine_of(header)) is False
+def is_gone(header: Header, sign: float) -> bool:
+    """Whether the process that wrote a unit, and gave this last sign of life, is known to be gone.
+
+    What is removed on its word asks for the signs by both clocks, its own and the file server's.
+    """
+    return machine.lives(machine_of(header), sign) is False
 
 
 def is_cut(data: bytes, header: Header) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import Final, NamedTuple
@@ -13,7 +14,8 @@ class Machine(NamedTuple):
     Attributes:
         boot: Id of this boot of the machine; another boot means that the process is gone.
         host: The host's name.
-        namespace: Of process ids: the same number means another process in another container.
+        namespace: Of process ids: the same number means another process in another container. Where the times since boot
+            are not those of the kernel, that namespace as well: `pid_start` is one of them.
         pid: Process id.
         pid_start: When the process started, in clock ticks since boot, since process ids are used again.
     """
@@ -36,16 +38,17 @@ def _text(path: str) -> str:
 def start_of(pid: int) -> int | None:
     """When a process started, in clock ticks since boot (field 22 of proc_pid_stat(5)); None when it is gone.
 
-    0 where the system does not tell (no /proc): then only the process id is known.
+    0 where the system does not tell: there is no /proc, or it hides the processes of others (its option `hidepid`, usual where
+    many users share a machine). Then it is only known that some process has this id.
     """
     text = _text(f"/proc/{pid}/stat")
     if text:
         fields = text.rpartition(")")[2].split()
         return None if fields[0] in ("Z", "X", "x") else int(fields[19])
-    if os.path.exists("/proc/self/stat"):  # noqa: PTH110
+    if not 0 < pid < MOST_PIDS:  # what is read from a file may be anything
         return None
     try:
-        os.kill(pid, 0)
+        os.kill(pid, 0)  # whether /proc shows it or not
     except ProcessLookupError:
         return None
     except PermissionError:
@@ -53,15 +56,27 @@ def start_of(pid: int) -> int | None:
     return 0
 
 
+MOST_PIDS: Final = 1 << 31
+
+
 def _boot() -> str:
     return _text("/proc/sys/kernel/random/boot_id")
 
 
 def _namespace() -> str:
+    pids, times = _link("/proc/self/ns/pid"), _link("/proc/self/ns/time")
+    return pids if times in ("", KERNELS_TIME) else f"{pids} {times}"
+
+
+def _link(path: str) -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115  (a link that is no path)
+        return os.readlink(path)  # noqa: PTH115  (a link that is no path)
     except OSError:
         return ""
+
+
+KERNELS_TIME: Final = f"time:[{0xEFFFFFFA}]"
+"""The time namespace that every process is in unless it was put into another (PROC_TIME_INIT_INO, linux/proc_ns.h)."""
 
 
 def _host() -> str:
@@ -101,21 +116,40 @@ def same_boot(boot: str, host: str) -> bool:
     return (boot, host) == _constant[:2]
 
 
-def lives(machine: Machine) -> bool | None:
+def lives(machine: Machine, sign: float) -> bool | None:
     """Whether a process is alive: True or False when this host can tell, None when it ran elsewhere.
 
-    Another boot of the same host means that it is gone; another pid namespace of the same boot cannot be looked into.
+    An earlier boot of this host means that it is gone. Another boot of which there is a later sign of life is that of another
+    machine of the same name, as containers and machines that were never given one often are; another pid namespace of the
+    same boot cannot be looked into.
+
+    Args:
+        machine: The process.
+        sign: Its last sign of life, in seconds since the epoch.
     """
     if machine.host != _constant[1]:
         return None
     if machine.boot != _constant[0]:
-        return False
+        return None if sign >= booted() else False
     if machine.namespace != _constant[2]:
         return None
-    alive = start_of(machine.pid) in (machine.pid_start, 0)
+    start = start_of(machine.pid)
+    if start == 0 and machine.pid_start:
+        return None  # it, or another that got its id: that is hidden
+    alive = start == machine.pid_start
     if not alive:
         _gone.setdefault(machine, time.monotonic())
     return alive
+
+
+def booted() -> float:
+    """When this host booted, in seconds since the epoch by its clock as it goes now; long ago where that cannot be told."""
+    if " " in _constant[2]:  # in a time namespace that clock starts anywhere
+        return -math.inf
+    try:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    except (AttributeError, OSError):
+        return -math.inf
 
 
 _gone: Final[dict[Machine, float]] = {}

@@ -185,7 +185,8 @@ class _Removal:
     def _is_abandoned(self, path: str) -> bool:
         """Whether a file in the making is old, and, if it is a unit that a process has ready, that process is gone."""
         try:
-            if self._now - files.modified(path) < ABANDONED:
+            modified = files.modified(path)
+            if self._now - modified < ABANDONED:
                 return False
             header = u.unpack_header(files.read_all(path, u.PAGE))
         except ValueError:
@@ -194,7 +195,7 @@ class _Removal:
             if error.errno in GONE:
                 return False
             raise
-        return machine.lives(machine_of(header)) is False
+        return machine.lives(machine_of(header), modified) is False
 
 
 def _bring_to_disk(path: str) -> None:

@@ -384,7 +384,12 @@ def reading(path):
     """As whoever reads long after, on the host where most of it was recorded: what was killed is known to be dead."""
     for file in Path(path).rglob("*"):
         os.utime(file, (BEGUN, BEGUN))  # a checkout makes files new, and a new file is a sign of life
-    with mock.patch.object(machine, "_constant", ("a later boot", HOST, NAMESPACE)), warnings.catch_warnings():
+    later = ("a later boot", HOST, NAMESPACE)
+    with (
+        mock.patch.object(machine, "_constant", later),
+        mock.patch.object(machine, "_here", None),  # nor is what this process finds itself to be then true later
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", DamageWarning)  # the torn tail
         yield
 
