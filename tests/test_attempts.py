@@ -13,7 +13,8 @@ import pytest
 import studies
 
 from rigorous_recorder import ExperimentCollection
-from rigorous_recorder.store import files, latest, layout, machine
+from rigorous_recorder.errors import StoreError
+from rigorous_recorder.store import claim, files, latest, layout, machine
 from rigorous_recorder.store.attempt import read_course
 from rigorous_recorder.store.background import background
 from rigorous_recorder.store.snapshot import attempt_units
@@ -312,3 +313,43 @@ def test_a_process_that_proc_hides_is_neither_dead_nor_alive(monkeypatch):
 def test_a_number_that_is_none_of_a_process_is_asked_of_nobody(monkeypatch, pid):
     monkeypatch.setattr(os, "kill", lambda pid, number: pytest.fail(f"kill({pid})"))
     assert machine.start_of(pid) is None
+
+
+@pytest.mark.parametrize("retries", ["always", "same_info", "never"])
+def test_claims_that_no_listing_shows_yet_count_as_running(tmp_path, monkeypatch, retries):
+    """A client of a file server may show an old listing for a minute; it made a claim fail after a thousand tries."""
+    collection = ExperimentCollection(tmp_path / "study", retries=retries)
+    with pytest.raises(ValueError, match="bad"), collection.new_experiment(lr=1):
+        raise ValueError("bad")
+    there = {"always": ["000001.2"], "same_info": ["000001.2", "000002.1"], "never": ["000002.1", "000003.1"]}[retries]
+    for name in there:
+        os.mkdir(f"{collection.path}/{name}")
+    names, waits = files.names, []
+    monkeypatch.setattr(files, "names", lambda path: [name for name in names(path) if name not in there])
+    monkeypatch.setattr(time, "sleep", waits.append)
+    number = finish_one(collection, lr=1)
+    assert number == {"always": 2, "same_info": 3, "never": 4}[retries]
+    assert waits == [], "who meets a rival waits for nothing"
+
+
+def test_after_many_rivals_in_a_row_it_is_looked_again_after_a_wait(collection, monkeypatch):
+    finish_one(collection)
+    for number in range(2, 2 + 2 * claim.IN_A_ROW):
+        os.mkdir(f"{collection.path}/{number:06d}.1")
+    names, waits = files.names, []
+    monkeypatch.setattr(files, "names", lambda path: [name for name in names(path) if name < "000002"])
+    monkeypatch.setattr(latest, "next_claim", lambda path: None)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    assert finish_one(collection) == 2 + 2 * claim.IN_A_ROW, "what was met once is not tried again"
+    assert [wait <= claim.PAUSE * 2**nth for nth, wait in enumerate(waits)] == [True, True]
+
+
+def test_a_folder_in_which_all_numbers_are_taken_is_given_up(collection, monkeypatch):
+    finish_one(collection)
+    waits = []
+    monkeypatch.setattr(files, "make_folder", lambda *arguments: (_ for _ in ()).throw(FileExistsError()))
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(StoreError, match=r"no number could be claimed .*Hint: check the folder"):
+        collection.new_experiment()
+    assert len(waits) == claim.ROUNDS
+    assert 60 < sum(waits) < claim.ROUNDS * claim.LONGEST_PAUSE

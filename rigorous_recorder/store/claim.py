@@ -21,8 +21,13 @@ from .snapshot import known_claims, list_collection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ROUNDS: Final = 1000
-"""How often a claim is tried again when others are faster."""
+ROUNDS: Final = 300
+"""How often all claims are looked at before it is given up: others were faster `IN_A_ROW` times after each look."""
+IN_A_ROW: Final = 32
+"""How many numbers are tried one after the other before it is looked again, and waited: so many rivals come one by one."""
+PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 1.6
+"""Seconds of the waits, of which a random part is taken; each is up to twice as long as the one before."""
 EMPTY_FOR: Final = 60.0
 """Seconds after which a claim without an attempt is nobody's: whoever made it died before it began."""
 
@@ -153,37 +158,49 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
     """Claim the number of a new experiment, and make its attempt's folder.
 
     The highest number is tried again while its attempts fail; `same_info` takes the highest number whose attempts all
-    failed with equal info; `never` always takes a new one. On EEXIST look again and decide again.
+    failed with equal info; `never` always takes a new one. Who finds that a claim is there, and was not when it looked, takes
+    it for one that runs, and tries the next number at once: whether a listing shows it is a matter of caches.
 
     Raises:
         OSError: The folder cannot be written.
-        StoreError: Others were faster a thousand times.
+        StoreError: Others were faster again and again.
     """
     guess = None if retries == SAME_INFO else latest.next_claim(path)
-    for _ in range(ROUNDS):
-        wanted, failures = _decide(path, info, retries) if guess is None else (guess, 0)
-        guess = None
-        attempt = layout.new_id()
-        claimed = Claimed(wanted, attempt, f"{path}/{layout.claim_name(*wanted)}/{attempt}", failures)
-        if _make(claimed):
+    if guess is not None:
+        claimed = _make(path, guess, 0)
+        if claimed is not None:
             return claimed
-        time.sleep(os.urandom(1)[0] / 25_600)  # jitter, up to 10 ms
-    raise StoreError(f"no number could be claimed in {path} within {ROUNDS} tries. Hint: check the folder.")
+    met, pause = 0, PAUSE
+    for _ in range(ROUNDS):
+        wanted, failures, above = _decide(path, info, retries)
+        if wanted.attempt == 1:
+            wanted = ClaimName(max(wanted.number, met + 1), 1)
+        for _ in range(IN_A_ROW):
+            claimed = _make(path, wanted, failures)
+            if claimed is not None:
+                return claimed
+            met = wanted.number
+            wanted, failures = ClaimName(max(met + 1, above), 1), 0
+        time.sleep(int.from_bytes(os.urandom(2), "little") / 65_536 * pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+    raise StoreError(f"no number could be claimed in {path} within {ROUNDS * IN_A_ROW} tries. Hint: check the folder.")
 
 
-def _make(claimed: Claimed) -> bool:
-    """Make the folders of a claim and its attempt; False when somebody else has that claim."""
+def _make(path: str, claim: ClaimName, failures: int) -> Claimed | None:
+    """Make a claim and the folder of its attempt; None when somebody else has that claim."""
+    attempt = layout.new_id()
+    claimed = Claimed(claim, attempt, f"{path}/{layout.claim_name(*claim)}/{attempt}", failures)
     made: list[None] = []
     try:
         files.make_folder(claimed.folder.rpartition("/")[0], made)
         files.make_folder(claimed.folder)
     except FileExistsError:
-        return False
+        return None
     except BaseException:
         if made:
             finish_first(give_back, claimed.folder)
         raise
-    return True
+    return claimed
 
 
 def give_back(folder: str, writer: str = "", *, claim: bool = True) -> None:
@@ -212,15 +229,18 @@ def give_back(folder: str, writer: str = "", *, claim: bool = True) -> None:
             return
 
 
-def _decide(path: str, info: Mapping[str, Any], retries: str) -> tuple[ClaimName, int]:
-    """The number and try to claim by what is on disk now, and how many attempts failed in a row before it."""
+def _decide(path: str, info: Mapping[str, Any], retries: str) -> tuple[ClaimName, int, int]:
+    """What to claim by what is on disk now, how many attempts failed in a row before it, and the first number above all."""
     claims = known_claims(path)
+    above = claims[-1].number + 1 if claims else 1
+    again = _failed_with(path, claims, info) if retries == SAME_INFO else None
+    return (*(again or _next(path, claims, retries)), above)
+
+
+def _next(path: str, claims: list[ClaimName], retries: str) -> tuple[ClaimName, int]:
+    """The highest number again if it failed, else the next; and how many attempts failed in a row before it."""
     if not claims:
         return ClaimName(1, 1), 0
-    if retries == SAME_INFO:
-        again = _failed_with(path, claims, info)
-        if again is not None:
-            return again
     highest = claims[-1].number
     fresh = ClaimName(highest + 1, 1)
     tries = [claim for claim in claims if claim.number == highest]
