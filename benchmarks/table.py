@@ -142,7 +142,7 @@ def for_terminal(parts: Iterable[Part]) -> Table:
     return table
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -152,10 +152,10 @@ def notes_of(parts: Iterable[Part]) -> list[str]:
 
 def for_markdown(parts: Sequence[Part], conditions: dict[str, str]) -> str:
     lines = [f"- {name}: {text}" for name, text in conditions.items()]
-    lines += ["", _line(HEADINGS), _line(["---"] * len(HEADINGS))]
+    lines += ["", line(HEADINGS), line(["---"] * len(HEADINGS))]
     for part in parts:
-        lines.append(_line([f"**{part.title}**", *[""] * (len(HEADINGS) - 1)]))
-        lines += [_line(row.cells) for row in part.rows]
+        lines.append(line([f"**{part.title}**", *[""] * (len(HEADINGS) - 1)]))
+        lines += [line(row.cells) for row in part.rows]
     if notes := notes_of(parts):
         lines += ["", *(f"- {note}" for note in notes)]
     return "\n".join(lines)
