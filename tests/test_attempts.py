@@ -280,15 +280,24 @@ def test_this_host_booted_before_this_process_began():
     )
 
 
-def test_another_boot_whose_clock_is_behind_keeps_what_it_writes(collection, monkeypatch):
+BEHIND = """
+import os, sys, time
+from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.store import machine
+other, now = machine.here()._replace(boot="another boot"), time.time()
+machine.here = lambda: other
+time.time = lambda: now - 3600
+experiment = ExperimentCollection(sys.argv[1], journal=sys.argv[2]).new_experiment()
+experiment.add_record(x=1)
+experiment.sync()
+os._exit(0)
+"""
+
+
+def test_another_boot_whose_clock_is_behind_keeps_what_it_writes(collection, journal, monkeypatch):
     """By its own clock it went silent before this host booted; by the file server's it writes now."""
-    now, other = time.time(), machine.here()._replace(boot="another boot")
-    with monkeypatch.context() as there:
-        there.setattr(machine, "here", lambda: other)
-        there.setattr(time, "time", lambda: now - 3600)
-        experiment = collection.new_experiment()
-        experiment.add_record(x=1)
-        experiment.sync()
+    now = time.time()
+    assert children.run(BEHIND, collection.path, journal).returncode == 0
     monkeypatch.setattr(machine, "booted", lambda: now - 1800)
     assert studies.at_once(str(collection.path)).units == 0
     monkeypatch.setattr(machine, "booted", lambda: now + 3600)
