@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass, field
 from unittest import mock
 
-from benchmarks.counted import metered
+from benchmarks.counted import KINDS, metered
 from rigorous_recorder.store import claim as claims
 
 
@@ -137,5 +137,5 @@ def real(path: str, writers: int, server: Server, seed: int = 0) -> Outcome:
         clock.leave()
         for thread in threads:
             thread.join()
-    outcome.requests = sum(meter.counts[kind] for kind in ("list", "read", "look", "make", "write", "sync", "remove"))
+    outcome.requests = sum(meter.counts[kind] for kind in KINDS)
     return outcome

@@ -53,6 +53,19 @@ def run(code, *arguments, timeout=60, **options):
     )
 
 
+def offspring(pid):
+    """The processes that a process has started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()] + [
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            if task.name != str(pid)
+            for child in (task / "children").read_text().split()
+        ]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def proof(thread, call, row, name, pad):
     """The checksum that a record carries."""
     return zlib.crc32(f"{thread} {call} {row} {name} {pad}".encode())

@@ -61,7 +61,7 @@ class Program:
 
     def kill(self):
         """End the program by SIGKILL, if it still runs."""
-        inside = _offspring(self.process.pid)
+        inside = children.offspring(self.process.pid)
         for pid in inside:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -99,7 +99,7 @@ class Host:
             why = self.unshare.communicate()[1].strip()
             assert "ermitted" in why or "denied" in why, why
             pytest.skip(f"NOT TESTED, namespaces are refused here: {why}")
-        (self.first,) = _offspring(self.unshare.pid)
+        (self.first,) = children.offspring(self.unshare.pid)
         self.enter = ["nsenter", "-t", str(self.first), "-m", "-u", "-i", "-n"]
         self.enter += ["-p"] if pids else []
         self.enter += [] if clock is None else ["-T"]
@@ -126,14 +126,6 @@ class Host:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.first, signal.SIGKILL)
         self.unshare.communicate()
-
-
-def _offspring(pid):
-    """The children of a process."""
-    try:
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
 
 
 def another(folder, what):

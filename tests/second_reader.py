@@ -275,7 +275,7 @@ def _gone(header, beat):
         return beat < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     stat = Path(f"/proc/{header['pid']}/stat")
     fields = stat.read_text().rpartition(")")[2].split() if stat.exists() else "X"
-    return fields[0] in "ZX" or int(fields[19]) != header["pid_start"]
+    return fields[0] in "ZX" or header["pid_start"] not in (0, int(fields[19]))
 
 
 def read(path):

@@ -314,7 +314,10 @@ def test_a_process_that_proc_hides_is_neither_dead_nor_alive(monkeypatch):
     monkeypatch.setattr(os, "kill", kill)
     one = machine.here()._replace(pid_start=5)
     assert [machine.lives(one._replace(pid=pid), 0.0) for pid in (7, 8, 9)] == [None, None, False]
-    unknown = one._replace(pid_start=0)  # nowhere does the system tell when it started
+    monkeypatch.setattr(machine, "_text", lambda path: "" if "/7/" not in path else f"7 (x) S{' 0' * 18} 12345")
+    unknown = one._replace(pid_start=0)  # it could not tell when it started; of 7 the system can
+    assert machine.lives(unknown._replace(pid=7), 0.0) is None, "it, or another that got its id"
+    monkeypatch.setattr(machine, "_text", lambda path: "")  # nowhere does the system tell
     assert [machine.lives(unknown._replace(pid=pid), 0.0) for pid in (7, 8, 9)] == [True, True, False]
 
 
@@ -351,6 +354,25 @@ def test_after_many_rivals_in_a_row_it_is_looked_again_after_a_wait(collection, 
     monkeypatch.setattr(time, "sleep", waits.append)
     assert finish_one(collection) == 2 + 2 * claim.IN_A_ROW, "what was met once is not tried again"
     assert [wait <= claim.PAUSE * 2**nth for nth, wait in enumerate(waits)] == [True, True]
+
+
+def test_what_was_met_is_not_tried_again_when_the_highest_number_failed(tmp_path, monkeypatch):
+    """The listing is still the old one after the wait, and says that the failed number is to be tried again."""
+    collection = ExperimentCollection(tmp_path / "study")
+    with pytest.raises(ValueError, match="bad"), collection.new_experiment():
+        raise ValueError("bad")
+    last = 2 * claim.IN_A_ROW
+    there = {"000001.2", *(f"{number:06d}.1" for number in range(2, last))}
+    for name in there:
+        os.mkdir(f"{collection.path}/{name}")
+    names, make, tried = files.names, claim._make, []
+    monkeypatch.setattr(files, "names", lambda path: [name for name in names(path) if name not in there])
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(claim, "_make", lambda path, one, failures: tried.append(one) or make(path, one, failures))
+    assert finish_one(collection) == last
+    again = [one for one in tried if one == (1, 2)]
+    assert len(tried) - len(again) == len({*tried} - {(1, 2)}), "each new number is tried once"
+    assert len(again) <= 1 + len(tried) // claim.IN_A_ROW, "the failed one once after each look"
 
 
 def test_a_folder_in_which_all_numbers_are_taken_is_given_up(collection, monkeypatch):

@@ -448,11 +448,12 @@ def test_two_hosts_record_one_experiment_that_a_third_reads_and_a_fourth_compact
         told[who] = program.hear()
         program.end()
     assert seen(study) == told
-    units = until(lambda: study.compact().units == 0, "compacting")
+    ours = 0
+    while units := study.compact().units:
+        ours += units
     compacting.tell()
-    assert compacting.hear() >= 0
+    assert ours + compacting.hear() >= 2, "each writer has one unit at least"
     compacting.end()
-    assert units
     assert seen(study) == told
     assert not list(Path(study.path).glob("0*/*/*")), "all of it is in packs"
     assert states(study) == ["finished"]
@@ -514,7 +515,7 @@ experiment.close()
     assert study.experiment_numbers == ()
     failing = make().start(resuming, study.path, 0)
     assert failing.process.wait(hosts.TIMEOUT) == 1
-    assert "1" in failing.process.stderr.read()
+    assert "UnknownIndexError: There is no experiment 1 to resume." in failing.process.stderr.read()
 
 
 def test_the_hosts_of_these_tests_are_others_to_the_library(make):

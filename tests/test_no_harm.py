@@ -263,7 +263,7 @@ with collection.new_experiment() as experiment:
     killed, deadline = 0, time.monotonic() + 100
     while process.poll() is None:
         assert time.monotonic() < deadline, "the recorder hangs"
-        for pid in _children(process.pid):
+        for pid in children.offspring(process.pid):
             os.kill(pid, signal.SIGKILL)
             killed += 1
         time.sleep(0.15)
@@ -271,19 +271,6 @@ with collection.new_experiment() as experiment:
     process.stderr.close()
     assert killed > 1
     assert [record["i"] for record in ExperimentCollection(tmp_path / "study").records] == list(range(200_000))
-
-
-def _children(pid):
-    """The processes that a process has started."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()] + [
-            int(child)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            if task.name != str(pid)
-            for child in (task / "children").read_text().split()
-        ]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
 
 
 # ---- memory -----------------------------------------------------------------------------------------------------------

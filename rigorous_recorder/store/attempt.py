@@ -214,6 +214,16 @@ def machine_of(header: Header) -> Machine:
     return Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
 
 
+def is_gone(header: Header, *signs: float) -> bool:
+    """Whether the process that wrote a unit is known to be gone; what it says is gone may be removed.
+
+    Args:
+        header: Of the unit.
+        signs: Its last signs of life by both clocks, its own and the file server's, in seconds since the epoch.
+    """
+    return machine.lives(machine_of(header), max(signs)) is False
+
+
 def _unended(begin: Begin, signs: Signs, now: float, silence: float) -> str:
     header = begin.header
     alive = machine.lives(machine_of(header), signs.beats.get(header.writer, header.time))

@@ -179,7 +179,7 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
             claimed = _make(path, wanted, failures)
             if claimed is not None:
                 return claimed
-            met = wanted.number
+            met = max(met, wanted.number)
             wanted, failures = ClaimName(max(met + 1, above), 1), 0
         time.sleep(int.from_bytes(os.urandom(2), "little") / 65_536 * pause)
         pause = min(2 * pause, LONGEST_PAUSE)

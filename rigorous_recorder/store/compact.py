@@ -15,7 +15,7 @@ import polars as pl
 from rigorous_recorder.errors import FormatError, NotACollectionError
 
 from . import files, layout, machine
-from .attempt import RUNNING, STALE, machine_of, read_course
+from .attempt import RUNNING, STALE, is_gone, read_course
 from .claim import check_collection
 from .columns import Decoded
 from .deletion import finish_deletions
@@ -349,21 +349,13 @@ def _read_log(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
         raise _Left(NEWER)
     if decoded.findings or (header.attempt, header.writer, header.n) != place.key:
         raise _Left(DAMAGED)
-    gone = is_gone(header, max(decoded.beat, files.modified(place.path)))
+    gone = is_gone(header, decoded.beat, files.modified(place.path))
     if not gone and not is_cut(data, header):
         raise _Left(OPEN)
     if decoded.unverified and not (gone and machine.same_boot(header.boot, header.host)):
         raise _Left(UNVERIFIED)
     meta = PackMeta(header, kept_events(decoded.events), decoded.rows, len(data), zlib.crc32(data), decoded.beat)
     return meta, decoded.frame
-
-
-def is_gone(header: Header, sign: float) -> bool:
-    """Whether the process that wrote a unit, and gave this last sign of life, is known to be gone.
-
-    What is removed on its word asks for the signs by both clocks, its own and the file server's.
-    """
-    return machine.lives(machine_of(header), sign) is False
 
 
 def is_cut(data: bytes, header: Header) -> bool:

@@ -57,6 +57,7 @@ def start_of(pid: int) -> int | None:
 
 
 MOST_PIDS: Final = 1 << 31
+"""What process ids are below: `pid_t` is a signed int of 32 bits."""
 
 
 def _boot() -> str:
@@ -134,9 +135,9 @@ def lives(machine: Machine, sign: float) -> bool | None:
     if machine.namespace != _constant[2]:
         return None
     start = start_of(machine.pid)
-    if start == 0 and machine.pid_start:
-        return None  # it, or another that got its id: that is hidden
     alive = start == machine.pid_start
+    if start is not None and not alive and 0 in (start, machine.pid_start):
+        return None  # it, or another that got its id: one of the starts is not known
     if not alive:
         _gone.setdefault(machine, time.monotonic())
     return alive

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from rigorous_recorder.errors import FormatError
 
-from . import files, layout, machine
+from . import files, layout
 from . import unit as u
-from .attempt import machine_of
+from .attempt import is_gone
 from .claim import server_now
 from .deletion import in_trash
 from .packed import Key, list_packs
@@ -195,7 +195,7 @@ class _Removal:
             if error.errno in GONE:
                 return False
             raise
-        return machine.lives(machine_of(header), modified) is False
+        return is_gone(header, header.time, modified)
 
 
 def _bring_to_disk(path: str) -> None:
