@@ -210,6 +210,7 @@ def verify_command(path: os.PathLike[str]) -> int:
         The exit code: 0 when the collection is sound, else 1.
     """
     from rich.console import Console
+    from rich.text import Text
 
     text = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  (`Path.absolute` keeps "..")
     out, err = Console(soft_wrap=False), Console(stderr=True)
@@ -217,7 +218,7 @@ def verify_command(path: os.PathLike[str]) -> int:
         with storing("the collection cannot be verified", text):
             report = _watched(text, err)
     except StoreError as error:
-        err.print(str(error), style="red", markup=False, highlight=False)
+        err.print(Text(str(error), "red"), soft_wrap=True)  # as it is: paths may look like markup or an emoji
         return 1
     if out.is_terminal:
         out.print(report)

@@ -480,10 +480,12 @@ sys.exit(verify_command(sys.argv[1]))
     assert (done.returncode, done.stderr) == (1, "")
     assert f"lost, {logs[0].parent.relative_to(collection.path)}: cannot be listed: Permission denied" in done.stdout
     assert "300 records of 1 attempt" in done.stdout
-    Path(collection.path).chmod(0o700)
-    done = children.run(code, collection.path)
+    folder = Path(collection.path).rename(Path(collection.path).with_name("a :smile: [red]"))
+    folder.chmod(0o700)
+    done = children.run(code, folder)
     assert done.returncode == 1
     assert "Permission denied" in done.stderr
+    assert str(folder) in done.stderr, "a path is shown as it is, on one line"
     assert "Traceback" not in done.stderr
 
 
