@@ -5,7 +5,7 @@ import re
 import pytest
 from programs import ROOT
 
-from rigorous_recorder.store import claim
+from rigorous_recorder.store import claim, packread
 
 costs = pytest.importorskip("benchmarks.costs", reason="the benchmarks are not in this copy")
 race = pytest.importorskip("benchmarks.race")
@@ -36,7 +36,8 @@ def test_the_requests_of_a_claim_do_not_grow_with_the_attempts(found, when):
     for question in (CLAIM, ONE):
         requests, names = lines(found, question, when)
         assert (requests.each, requests.off) == (0, 0)
-        assert requests.fixed <= 25
+        # an old polars is not shown a pack that was not read and checked before
+        assert requests.fixed <= 25 + 3 * packread.ABORTS
         assert names.each == 1
     assert {costs.requests(one) for one in found.attempt} == {costs.requests(found.attempt[0])}
     assert costs.requests(found.attempt[0]) <= 30
