@@ -169,7 +169,9 @@ class Signs(NamedTuple):
         self.heard[writer] = max(self.heard.get(writer, 0.0), heartbeat(place, source.header))
 
 
-def course(begins: list[Begin], ends: list[End], signs: Signs, now: float, silence: float) -> Course:
+def course(
+    begins: list[Begin], ends: list[End], signs: Signs, now: float, silence: float, ahead: float | None = None
+) -> Course:
     """What an attempt's begins and ends amount to.
 
     Args:
@@ -178,6 +180,9 @@ def course(begins: list[Begin], ends: list[End], signs: Signs, now: float, silen
         signs: The last signs of life of the writers.
         now: Seconds since the epoch, by the clock of the file system.
         silence: Seconds without a sign of life that make an attempt of another host stale.
+        ahead: Seconds by which this host's clock is ahead of the file system's, which a claim measures: a log that was
+            written to since this host booted is then no log of an earlier boot, however the clocks of its writer went. Else
+            the writer's own clock alone says so, since a copy of an old log is a new file.
     """
     begins = sorted(begins, key=_order)
     latest = begins[-1]
@@ -187,7 +192,7 @@ def course(begins: list[Begin], ends: list[End], signs: Signs, now: float, silen
     if final is not None:
         state, finish, error = final.state, final.end, final.error
     else:
-        state, finish, error = _unended(latest, signs, now, silence), None, None
+        state, finish, error = _unended(latest, signs, now, silence, ahead), None, None
         if state == KILLED:
             finish = signs.beats.get(latest.header.writer, latest.start)
             error = "killed"
@@ -224,11 +229,13 @@ def is_gone(header: Header, *signs: float) -> bool:
     return machine.lives(machine_of(header), max(signs)) is False
 
 
-def _unended(begin: Begin, signs: Signs, now: float, silence: float) -> str:
+def _unended(begin: Begin, signs: Signs, now: float, silence: float, ahead: float | None) -> str:
     header = begin.header
-    alive = machine.lives(machine_of(header), signs.beats.get(header.writer, header.time))
+    sign = signs.beats.get(header.writer, header.time)
+    heard = signs.heard.get(header.writer, header.time)
+    alive = machine.lives(machine_of(header), sign if ahead is None else max(sign, heard + ahead))
     if alive is None:
-        return STALE if now - signs.heard.get(header.writer, header.time) > silence else RUNNING
+        return STALE if now - heard > silence else RUNNING
     return RUNNING if alive else KILLED
 
 
@@ -264,7 +271,14 @@ def may_be_torn(place: UnitPlace, source: UnitSource) -> bool:
 def read_course(
     attempt: AttemptPlace, units: Iterable[UnitPlace], *, now: float | None = None, silence: float = SILENCE
 ) -> Course | None:
-    """The course of an attempt that has these units; None when it holds no begin entry: nobody was there, or not yet."""
+    """The course of an attempt that has these units; None when it holds no begin entry: nobody was there, or not yet.
+
+    Args:
+        attempt: Where it is.
+        units: Its units.
+        now: Seconds since the epoch by the clock of the file system; without it this host's clock is taken for that.
+        silence: As of `course`.
+    """
     started = time.monotonic()
     found = _course(units, now, silence)  # looks once whether its process lives: it may be gone when it is asked again
     if found is not None and found[0].state == KILLED and died_since(found[1], started):
@@ -276,7 +290,10 @@ def _course(units: Iterable[UnitPlace], now: float | None, silence: float) -> tu
     begins, ends, signs = _read(units)
     if not begins:
         return None
-    return course(begins, ends, signs, time.time() if now is None else now, silence), begins
+    here = time.time()
+    if now is None:
+        return course(begins, ends, signs, here, silence), begins
+    return course(begins, ends, signs, now, silence, here - now), begins
 
 
 def died_since(begins: list[Begin], started: float) -> bool:

@@ -13,7 +13,7 @@ from ..errors import FormatError, NotACollectionError, RecorderError, StoreError
 from ..interrupts import finish_first
 from ..lineage import canonical
 from . import files, latest, layout
-from .attempt import CLAIM_SILENCE, FINISHED, RUNNING, STALE, Course, read_course
+from .attempt import CLAIM_SILENCE, FINISHED, KILLED, RUNNING, STALE, Course, read_course
 from .layout import ClaimName
 from .packed import list_packs
 from .snapshot import known_claims, list_collection
@@ -282,13 +282,13 @@ _SETTLED: Final = Course(FINISHED, 0.0, 0.0, 0.0, None, 0, {})
 
 
 def _courses(path: str, claim: ClaimName) -> list[Course]:
-    """How the attempts under a claim went, silence being judged by the file server's clock on both sides."""
+    """How the attempts under a claim went, silence and what was before a boot being judged by the file server's clock."""
     listing = list_collection(path, [claim])
     courses = [_SETTLED for _ in listing.deleted.get(claim, ())]  # the number of what was deleted is not given again
     for place, units in listing.attempts:
         try:
             course = read_course(place, units, silence=CLAIM_SILENCE)
-            if course is not None and course.state in (RUNNING, STALE):
+            if course is not None and course.state in (RUNNING, STALE, KILLED):
                 course = read_course(place, units, now=server_now(path), silence=CLAIM_SILENCE)
         except RecorderError:  # of a newer version or damaged: it is somebody's, and nothing says that it failed
             course = _SETTLED
