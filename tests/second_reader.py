@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 SPAN = re.compile(r"(?a)(-?)P(?=.*[DS])(?:([1-9]\d*)D)?(?:T(?!0S)((?:0|[1-9]\d{0,4})(?:\.\d{0,5}[1-9])?)S)?|P0D")
@@ -32,6 +34,11 @@ EXTENSIONS = {
 TIMES = {
     "datetime": (EPOCH, US), "utc": (EPOCH.replace(tzinfo=dt.UTC), US), "time": (EPOCH, US),
     "timedelta": (dt.timedelta(), US), "date": (EPOCH.date(), dt.timedelta(1)),
+}  # fmt: skip
+TOLD = {
+    "null": "null", "bool": "bool", "int64": "int", "uint64": "uint", "double": "float", "large_string": "text",
+    "large_binary": "bytes", "date32[day]": "date", "time64[ns]": "time", "timestamp[us]": "datetime",
+    "timestamp[us, tz=UTC]": "utc", "duration[us]": "timedelta", "uint32": "level",
 }  # fmt: skip
 _decoder = msgspec.msgpack.Decoder(
     ext_hook=lambda code, data: EXTENSIONS[code](bytes(data).decode() if 4 <= code <= 9 else unpack(data))
@@ -140,9 +147,27 @@ def _columns(columns, count):
 def read_pack(path, name):
     """The unit in a pack, every checksum of it checked."""
     described = _described(path, b"RRPACK1 ", int(name[4]), name[5])
-    header, events, rows, _, _, beat = described
+    header, events, rows, _, _, beat, columns, runs = [*described, None, None][:8]
     assert (header["writer"], header["n"], rows) == (name[1], int(name[2]), int(name[3]))
-    return Unit(header, [event[:2] for event in events], _records(pq.read_table(path)), max(beat, header["time"]))
+    table = pq.read_table(path)
+    _check_told(table, columns, runs)
+    return Unit(header, [event[:2] for event in events], _records(table), max(beat, header["time"]))
+
+
+def _check_told(table, columns, runs):
+    """What a footer tells of columns and of runs of levels is what is there. A footer of before says neither."""
+    if columns is not None and table.num_rows:
+        assert [tuple(told) for told in columns] == [(field.name, _told(field.type)) for field in table.schema]
+    if runs is not None:
+        levels = table["rr_level"].to_pylist()
+        assert runs == [number for level, same in itertools.groupby(levels) for number in (level, len([*same]))]
+
+
+def _told(dtype):
+    """How a footer tells a type."""
+    if pa.types.is_large_list(dtype) or pa.types.is_list(dtype):
+        return f"list:{_told(dtype.value_type)}"
+    return TOLD[str(dtype)]
 
 
 def read_packs(folder):
@@ -152,10 +177,12 @@ def read_packs(folder):
         name = PACKED.fullmatch(path.name)
         if not name or path.is_symlink():
             continue
-        attempts, described = _described(path, b"RRPACK2 ", int(name[1]), name[2])
+        attempts, described, columns = [*_described(path, b"RRPACK2 ", int(name[1]), name[2]), None][:3]
         table, first = pq.read_table(path), 0
-        for attempt, writer, n, rows, _, _, (header, events, beat) in described:
+        for attempt, writer, n, rows, _, _, details in described:
+            header, events, beat, runs = [*details, None][:4]
             assert (header["attempt"], header["writer"], header["n"]) == (attempts[attempt][0], writer, n)
+            _check_told(table.slice(first, rows), columns, runs)
             records = _records(table.slice(first, rows))
             unit = Unit(header, [event[:2] for event in events], records, max(beat, header["time"]))
             before = units.get((attempts[attempt][0], writer, n))

@@ -40,6 +40,7 @@ from rigorous_recorder.store import (
     pack,
     packed,
     packmeta,
+    schema,
     series,
     snapshot,
 )
@@ -424,17 +425,24 @@ def test_packs_columns_and_footer():
     text = packmeta.pack_meta(packmeta.PackMeta(units.header(), [], 5, 6, 7))
     assert f"have under `{packmeta.KEY}` the text `{text.split()[0]} <crc> <data>`" in FLAT
     assert f"`{text.split()[1]}` in the place of these digits" in FLAT
+    types = FLAT[FLAT.index("The type is") : FLAT.index("by the table above")]
+    assert re.findall("`([a-z]+)`", types) == [packmeta.LEVELS_TYPE, *schema.TYPES]
+    assert f"in order, at most {packmeta.MOST_COLUMNS:,}, so that a reader need not ask Parquet" in FLAT
+    assert f"in order, at most {packmeta.MOST_RUNS:,}, so that the rows of a branch are a slice" in FLAT
+    assert f"tells at most {schema.FEW_RUNS} runs and one more for every {schema.LONG} rows" in FLAT
 
 
 def test_compacted_packs_and_deleted_attempts():
     header = units.header()
-    meta = packmeta.PackMeta(header, [], 5, 6, 7, 8.0)
+    told = [("rr_level", "level"), ("x", "list:float")]
+    meta = packmeta.PackMeta(header, [], 5, 6, 7, 8.0, told, [3, 4, 1, 1])
     text = packed.packed_text([(layout.ClaimName(7, 2), meta)])
     assert f"The footer's text is `{text.split()[0]} <crc> <data>`" in FLAT
     inflated = zlib.decompress(base64.b64decode(text.split()[2]))
-    attempts, ((place, writer, n, *identity, (_, events, beat)),) = second_reader.unpack(inflated)
+    attempts, ((place, writer, n, *identity, (_, events, beat, runs)),), columns = second_reader.unpack(inflated)
     assert attempts == [[header.attempt, 7, 2]]
     assert (place, writer, n, identity, events, beat) == (0, header.writer, header.n, [5, 6, 7], [], 8.0)
+    assert ([tuple(column) for column in columns], runs) == (told, [3, 4, 1, 1])
     assert (
         f"at most {compact.MOST_UNITS:,} units and of {compact.TARGET >> 20} MiB of logs, or of one larger unit" in FLAT
     )

@@ -92,6 +92,50 @@ def read_in_bounds(folder, *arguments, timeout=100):
     return done.stdout
 
 
+# ---- footers that lie ------------------------------------------------------------------------------------------------
+
+
+FIVE = pl.DataFrame({"rr_level": pl.Series([1] * 5, dtype=pl.UInt32), "x": [1.0, 2.0, 3.0, 4.0, 5.0]})
+
+
+def lying(folder, **told):
+    """A collection of a pack whose footer tells of its five rows what is not so, and of a log of five records."""
+    meta = PackMeta(msgspec.structs.replace(HEAD, n=1), [], 5, 100, 7, 2.0)
+    write_pack(folder, FIVE, rows=5, text=pack_meta(msgspec.structs.replace(meta, **told)))
+    good_log(folder)
+    return ExperimentCollection(folder.parents[1])
+
+
+@pytest.mark.parametrize("runs", [[1, 4], [1, 6], [1], [1, 5, 2, 0], [1, 5, 2], [-1, 5], [1, 6, 1, -1], [1, 2**64 - 1],
+                                  ["1", 5], [1] * 2 * packmeta.MOST_RUNS + [1, 1]])  # fmt: skip
+def test_runs_of_other_rows_than_there_are(folder, runs):
+    collection = lying(folder, runs=runs)
+    with pytest.warns(DamageWarning, match="damaged footer"):
+        assert collection.to_polars()["i"].to_list() == [0, 1, 2, 3, 4]
+    assert not collection.verify().ok
+
+
+@pytest.mark.parametrize("columns", [
+    [("rr_level", "level"), ("x", "text")], [("rr_level", "level"), ("y", "float")],
+    [("rr_level", "level"), ("x", "float"), ("y", "int")], [("rr_level", "int"), ("x", "float")], [("x", "float")],
+    [("rr_level", "level"), ("x", "complex")], [("rr_level", "level"), ("x", "list:list:float")], [],
+    [("rr_level", "level"), ("x", "float"), ("x", "float")], [("rr_level", "level"), ("rr_exact:x", "bytes")],
+])  # fmt: skip
+def test_columns_that_are_not_there_or_others(folder, columns):
+    for runs in (None, [1, 5]):
+        collection = lying(folder, columns=columns, runs=runs)
+        with pytest.warns(DamageWarning, match=r"damaged|unable to find|not found"):
+            frame = collection.to_polars()
+        assert frame["i"].drop_nulls().to_list() == [0, 1, 2, 3, 4]
+        assert frame.height == 5
+
+
+def test_verify_compares_the_runs_that_a_footer_tells_with_the_rows(folder):
+    (finding,) = [one for one in lying(folder, runs=[1, 4, 2, 1]).verify().findings if "other levels" in one.sentence]
+    assert (finding.kind, finding.records, finding.file.endswith(".parquet")) == ("suspect", 5, True)
+    assert not [one for one in lying(folder, runs=[1, 5]).verify().findings if "other levels" in one.sentence]
+
+
 # ---- bombs -----------------------------------------------------------------------------------------------------------
 
 

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from rigorous_recorder.frames import spread
-from rigorous_recorder.store import pack, packread
-from rigorous_recorder.store.packmeta import load_described
+from rigorous_recorder.frames import materialise, spread
+from rigorous_recorder.store import pack, packread, schema
+from rigorous_recorder.store.packmeta import load_described, load_meta
 
 
 def seal_all(collection):
@@ -111,8 +111,9 @@ def test_sealed_stretches_are_read_without_numpy(study):
     assert ended.stdout.split() == ["0", "0.25", "3204", "False"]
 
 
-def test_packs_that_describe_the_same_columns_are_asked_once(study, monkeypatch):
-    seal_all(study)
+@pytest.fixture
+def schemas_asked(monkeypatch):
+    """The paths of the packs of whose columns Parquet is asked."""
     asked = []
     real = pl.read_parquet_schema
 
@@ -122,9 +123,68 @@ def test_packs_that_describe_the_same_columns_are_asked_once(study, monkeypatch)
 
     monkeypatch.setattr(pl, "read_parquet_schema", counting)
     monkeypatch.setattr(packread, "_schemas", {})
+    return asked
+
+
+def test_packs_tell_their_columns_and_runs_without_parquet(study, schemas_asked):
+    seal_all(study)
+    frame = study.under(episode=[1, 2]).to_polars(columns=["step", "episode"])
+    assert frame.height == 802 + 800
+    assert schemas_asked == []
+    for path in Path(study.path).rglob("*.parquet"):
+        meta = load_meta(str(path))
+        assert schema.understood(str(path), meta.columns) == dict(pl.read_parquet_schema(path))
+        levels = pl.read_parquet(path, columns=["rr_level"])["rr_level"]
+        told = pl.concat([pl.Series([0], dtype=pl.UInt32).clear()]
+                         + [pl.Series([level], dtype=pl.UInt32).new_from_index(0, count)
+                            for level, count in zip(meta.runs[::2], meta.runs[1::2], strict=True)])  # fmt: skip
+        assert told.to_list() == levels.to_list()
+
+
+def test_packs_that_tell_nothing_and_describe_the_same_columns_are_asked_once(study, schemas_asked, monkeypatch):
+    """As those of before, and those of thousands of columns."""
+    told = study.to_polars()
+    monkeypatch.setattr(schema, "MOST_COLUMNS", 0)
+    monkeypatch.setattr(schema, "MOST_RUNS", -1)
+    seal_all(study)
     paths = sorted(map(str, Path(study.path).rglob("*.parquet")))
+    assert all((meta.columns, meta.runs) == (None, None) for meta in map(load_meta, paths) if meta.rows)
     described = {load_described(path)[1] for path in paths}
-    study.scan()
+    assert_frame_equal(study.to_polars(), told)
+    asked = [*schemas_asked]
     assert len(asked) == len(described) < len(paths)
     for path in paths:
-        assert packread.read_schema(path, load_described(path)[1]) == real(path)
+        assert packread.read_schema(path, load_described(path)[1]) == dict(pl.read_parquet_schema(path))
+
+
+def test_a_branch_is_read_as_slices(study, monkeypatch):
+    seal_all(study)
+    asked = []
+    real = materialise.read_frames
+    monkeypatch.setattr(materialise, "read_frames", lambda wanted: asked.extend(wanted) or real(wanted))
+    assert study.under(episode=1).to_polars(columns=["x"]).height == 802
+    assert [(list(one.columns), one.slices, one.where) for one in asked] == [(["x"], ((400, 401),), None)] * 2
+    asked.clear()
+    frame = study.under(episode=2).to_polars(columns=["episode", "lr"])
+    assert (frame["episode"].to_list(), asked) == ([2] * 800, []), "nothing of it is read"
+
+
+@pytest.mark.parametrize("gap", [0, 1 << 15])
+@pytest.mark.parametrize("compacted", [False, True])
+def test_slices_of_several_stretches_in_one_pack(collection, monkeypatch, gap, compacted):
+    monkeypatch.setattr(packread, "GAP", gap)
+    for number in (1, 2):
+        with collection.new_experiment() as experiment:
+            keepers = [experiment.sub_record_keeper(model=name) for name in "abc"]
+            for turn in range(12):
+                keepers[turn % 3].add_records(step=range(100 * turn, 100 * turn + 100), own=[number] * 100)
+    if compacted:
+        collection.compact()
+    else:
+        seal_all(collection)
+    for models in ("a", ["a", "b"], ["a", "c"], ["c"], ["a", "b", "c"]):
+        branch = collection.under(model=models)
+        expected = [(record["step"], record["model"], record["own"]) for record in branch.records]
+        assert branch.to_polars().select("step", "model", "own").rows() == expected
+        lazy = collection.scan().filter(pl.col("model").cast(pl.String).is_in([*models]), pl.col("step") >= 500)
+        assert lazy.select("step", "model", "own").collect().rows() == [row for row in expected if row[0] >= 500]

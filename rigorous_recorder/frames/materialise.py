@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
@@ -23,12 +23,34 @@ from .widening import widened
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .part import Part
+    from .part import Cut, Part
     from .plan import Column, Plan
     from .stretches import Runs
 
+_LEVELS: Final = pl.Series(LEVEL, [], dtype=pl.UInt32)
+"""No levels, where the pack tells them."""
+
 Asked = tuple["Part", pl.Expr | None]
 """A part, and what is asked of columns that stand in its unit as they are: rows of which it is not true may be left out."""
+
+
+class Stretch(NamedTuple):
+    """The rows of one unit in a frame.
+
+    Attributes:
+        part: The unit.
+        cut: What they are, where the pack tells.
+        levels: The local number of each row's level, where it does not.
+    """
+
+    part: Part
+    cut: Cut | None
+    levels: pl.Series
+
+    @property
+    def height(self) -> int:
+        """How many rows."""
+        return len(self.levels) if self.cut is None else self.cut.height
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +59,21 @@ class Rows:
 
     Attributes:
         plan: What the frame is.
-        stretches: The rows of one unit after the other: its part, and the local number of each row's level.
+        stretches: The rows of one unit after the other.
         columns: By name, the own values of the plan's columns that have such, in the column's type; null where a record
             has none. What the series themselves are called means nothing: polars takes some names for patterns.
         present: By name, for columns that are inherited and own: which rows have a value of their own, None included.
     """
 
     plan: Plan
-    stretches: Sequence[tuple[Part, pl.Series]]
+    stretches: Sequence[Stretch]
     columns: Mapping[str, pl.Series]
     present: Mapping[str, pl.Series]
 
     @cached_property
     def height(self) -> int:
         """How many there are."""
-        return sum(len(levels) for _, levels in self.stretches)
+        return sum(stretch.height for stretch in self.stretches)
 
     @cached_property
     def runs(self) -> Runs:
@@ -88,19 +110,20 @@ def materialise(plan: Plan, asked: Iterable[Asked] | None = None) -> Rows:
     columns: dict[str, list[pl.Series]] = {column.name: [] for column in own}
     present: dict[str, list[pl.Series]] = {column.name: [] for column in own if column.inherited}
     stretches = []
-    for part, frame in read:
+    for (part, _, cut), frame in read:
+        stretch = Stretch(part, cut, _LEVELS if cut is not None else frame[LEVEL])
         held = {series.name: series for series in frame.get_columns()}
         found = [(column, held.get(column_name(column.key)), held.get(EXACT + column.key)) for column in own]
         try:
-            values = [_own(series, exact, column.dtype, frame.height) for column, series, exact in found]
+            values = [_own(series, exact, column.dtype, stretch.height) for column, series, exact in found]
         except UNDECODABLE as error:  # a value that stands beside its column
             _lacks(part, damaged(part.place.path if part.place else "in memory", error))
             continue
-        stretches.append((part, frame[LEVEL]))
+        stretches.append(stretch)
         for (column, series, exact), series_of_column in zip(found, values, strict=True):
             columns[column.name].append(series_of_column)
             if column.inherited:
-                present[column.name].append(_present(series, exact, frame.height))
+                present[column.name].append(_present(series, exact, stretch.height))
     return Rows(
         plan,
         stretches,
@@ -113,17 +136,46 @@ def _stacked(dtype: Any, series: list[pl.Series]) -> pl.Series:
     return pl.concat(series, rechunk=False) if series else pl.Series(dtype=dtype)
 
 
-def _read(asked: Iterable[Asked], own: Sequence[Column]) -> list[tuple[Part, pl.DataFrame]]:
-    """The parts whose units can be read, each with the rows of it that are wanted, in the same order."""
+class _Job(NamedTuple):
+    """What is read of one unit.
+
+    Attributes:
+        part: The unit, opened.
+        where: What rows must be true of.
+        cut: Which rows are read, where that is told; else each row's level is read too.
+    """
+
+    part: Part
+    where: pl.Expr | None
+    cut: Cut | None
+
+    def needed(self, own: Iterable[Column]) -> dict[str, Any]:
+        """The columns of the unit that the wanted columns are made of, and their types."""
+        part = self.part
+        needed: dict[str, Any] = {} if self.cut is not None else {LEVEL: pl.UInt32()}
+        for column in own:
+            if column.key in part.types:
+                needed[column_name(column.key)] = part.types[column.key]
+                if column.key in part.exact and (column.inherited or part.types[column.key] != column.dtype):
+                    needed[EXACT + column.key] = pl.Binary()
+        return needed
+
+
+def _read(asked: Iterable[Asked], own: Sequence[Column]) -> list[tuple[_Job, pl.DataFrame]]:
+    """The units that can be read, each with the rows of it that are wanted, in the same order."""
     opened = [(part, where) for one, where in asked if (part := _opened(one)) is not None]
-    packs = [(part, where) for part, where in opened if isinstance(part.kept, PackSource)]
-    of_packs = iter(_read_packs(packs, own))
-    read = []
-    for part, _ in opened:
-        frame = next(of_packs) if isinstance(part.kept, PackSource) else _read_log(part, own)
-        if frame is not None:
-            read.append((part, frame))
-    return read
+    jobs = [_Job(part, where, part.cut() if where is None else None) for part, where in opened]
+    frames: dict[int, pl.DataFrame | None] = {}
+    packs: dict[int, _Job] = {}
+    for place, job in enumerate(jobs):
+        if not isinstance(job.part.kept, PackSource):
+            frames[place] = _read_log(job, own)
+        elif job.cut is not None and not (job.cut.pieces and job.needed(own)):
+            frames[place] = pl.DataFrame()  # all that is asked of it was told
+        else:
+            packs[place] = job
+    frames |= zip(packs, _read_packs([*packs.values()], own), strict=True)
+    return [(job, frame) for place, job in enumerate(jobs) if (frame := frames[place]) is not None]
 
 
 def _opened(part: Part) -> Part | None:
@@ -138,52 +190,44 @@ def _lacks(part: Part, error: Exception) -> None:
     warn(f"{error} The frame lacks its {part.rows:,} rows.", DamageWarning)
 
 
-def _read_packs(asked: list[Asked], own: Sequence[Column]) -> list[pl.DataFrame | None]:
+def _read_packs(jobs: list[_Job], own: Sequence[Column]) -> list[pl.DataFrame | None]:
     """The frames of packs, all at once, or if that fails, each alone; None for one that cannot be read."""
-    if not asked:
+    if not jobs:
         return []
     try:
-        return [*read_frames([_wanted(part, where, own) for part, where in asked])]
+        return [*read_frames([_wanted(job, own) for job in jobs])]
     except (RecorderError, OSError) as error:
-        gone = [
-            part.kept for part, _ in asked if isinstance(part.kept, PackSource) and not files.exists(part.kept.path)
-        ]
+        sources = [job.part.kept for job in jobs]
+        gone = [source for source in sources if isinstance(source, PackSource) and not files.exists(source.path)]
         if gone and all(source.moved() for source in gone):
-            return _read_packs(asked, own)  # they were compacted meanwhile
-        if len(asked) == 1:
-            _lacks(asked[0][0], error)
+            return _read_packs(jobs, own)  # they were compacted meanwhile
+        if len(jobs) == 1:
+            _lacks(jobs[0].part, error)
             return [None]
-    return [frame for one in asked for frame in _read_packs([one], own)]
+    return [frame for job in jobs for frame in _read_packs([job], own)]
 
 
-def _wanted(part: Part, where: pl.Expr | None, own: Sequence[Column]) -> Wanted:
+def _wanted(job: _Job, own: Sequence[Column]) -> Wanted:
+    part, cut = job.part, job.cut
     assert isinstance(part.kept, PackSource)
-    conditions = [one for one in (part.where(), where) if one is not None]
-    return Wanted(
-        part.kept.path, _needed(part, own), part.rows, pl.all_horizontal(conditions) if conditions else None,
-        None if part.kept.alone else part.kept.first,
-    )  # fmt: skip
+    first = None if part.kept.alone else part.kept.first
+    if cut is not None:
+        all_of_it = cut.slices == ((0, part.rows),)
+        return Wanted(part.kept.path, job.needed(own), part.rows, None, first, None if all_of_it else cut.slices)
+    conditions = [one for one in (part.where(), job.where) if one is not None]
+    where = pl.all_horizontal(conditions) if conditions else None
+    return Wanted(part.kept.path, job.needed(own), part.rows, where, first)
 
 
-def _read_log(part: Part, own: Sequence[Column]) -> pl.DataFrame | None:
+def _read_log(job: _Job, own: Sequence[Column]) -> pl.DataFrame | None:
+    part = job.part
     try:
-        frame = part.source.frame(list(_needed(part, own))).head(part.rows)
+        frame = part.source.frame(list(job.needed(own))).head(part.rows)
     except (RecorderError, OSError) as error:
         _lacks(part, error)
         return None
     where = part.where()
     return frame if where is None else frame.filter(where)
-
-
-def _needed(part: Part, own: Iterable[Column]) -> dict[str, Any]:
-    """The columns of a unit that the wanted columns are made of, and their types."""
-    needed: dict[str, Any] = {LEVEL: pl.UInt32()}
-    for column in own:
-        if column.key in part.types:
-            needed[column_name(column.key)] = part.types[column.key]
-            if column.key in part.exact and (column.inherited or part.types[column.key] != column.dtype):
-                needed[EXACT + column.key] = pl.Binary()
-    return needed
 
 
 def _own(series: pl.Series | None, exact: pl.Series | None, dtype: Any, rows: int) -> pl.Series:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
@@ -23,6 +23,35 @@ if TYPE_CHECKING:
     from rigorous_recorder.store.source import UnitSource
 
     from .widening import Bounds
+
+
+class Piece(NamedTuple):
+    """Rows of one level that lie together.
+
+    Attributes:
+        row: Of the table of levels.
+        size: How many rows.
+    """
+
+    row: int
+    size: int
+
+
+class Cut(NamedTuple):
+    """Those rows of a unit that belong into the frame, as its pack tells without being read.
+
+    Attributes:
+        pieces: What they are, in order.
+        slices: Where they are in the unit: start and count of each stretch of them.
+    """
+
+    pieces: list[Piece]
+    slices: tuple[tuple[int, int], ...]
+
+    @property
+    def height(self) -> int:
+        """How many rows."""
+        return sum(piece.size for piece in self.pieces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +128,26 @@ class Part:
         if self.lost is None:
             return _among([local for local, row in self.levels.items() if row >= 0])
         return ~_among([local for local, row in self.levels.items() if row < 0])
+
+    def cut(self) -> Cut | None:
+        """Where the rows are that belong into the frame, if the unit is in a pack that tells its runs of levels."""
+        runs = self.kept.runs if isinstance(self.kept, PackSource) else None
+        if runs is None:
+            return None
+        pieces: list[Piece] = []
+        slices: list[tuple[int, int]] = []
+        start = 0
+        for local, told in zip(runs[::2], runs[1::2], strict=True):
+            count = min(told, self.rows - start)  # the unit may have grown since the plan was made
+            row = self.levels.get(local, self.lost)
+            if count > 0 and row is not None and row >= 0:
+                pieces.append(Piece(row, count))
+                if slices and sum(slices[-1]) == start:
+                    slices[-1] = slices[-1][0], slices[-1][1] + count
+                else:
+                    slices.append((start, count))
+            start += count
+        return Cut(pieces, tuple(slices))
 
     def typed(self, key: str) -> Typed:
         """The type of a key's column in this unit."""

@@ -223,6 +223,10 @@ class _Used:
 
         found: set[int] = set()
         for part in self._parts:
+            cut = part.cut()
+            if cut is not None:
+                found.update(piece.row for piece in cut.pieces)
+                continue
             try:
                 locals_ = np.unique(np.asarray(part.source.levels())[: part.rows])
             except (RecorderError, OSError):  # a damaged pack, of which its reading will tell

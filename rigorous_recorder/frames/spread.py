@@ -5,9 +5,11 @@ from __future__ import annotations
 import struct
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
+
+from .part import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,18 +28,6 @@ FEW: Final = 64
 """Pieces that are made however short they are, since that takes less than importing NumPy."""
 
 
-class _Piece(NamedTuple):
-    """Rows of one level that lie together in the columns that were read.
-
-    Attributes:
-        row: Of the table of levels.
-        size: How many rows.
-    """
-
-    row: int
-    size: int
-
-
 class Spread:
     """Columns of a frame: those of the table of levels, spread over its rows, and the own ones cut alike.
 
@@ -51,7 +41,7 @@ class Spread:
         self._nothing = all(column.own for column in rows.plan.columns)
 
     @cached_property
-    def _pieces(self) -> list[_Piece] | None:
+    def _pieces(self) -> list[Piece] | None:
         return _pieces(self._rows)
 
     @cached_property
@@ -99,11 +89,13 @@ class Spread:
         return pl.concat([shared[identities[row]].head(size) for row, size in pieces], rechunk=not self._long)
 
 
-def _pieces(rows: Rows) -> list[_Piece] | None:
+def _pieces(rows: Rows) -> list[Piece] | None:
     """The rows in pieces; None where these would be short."""
-    pieces: list[_Piece] = []
+    pieces: list[Piece] = []
     most = rows.height // LONG + FEW
-    for part, levels in rows.stretches:
+    for part, cut, levels in rows.stretches:
+        if cut is not None:
+            pieces += cut.pieces
         start = 0
         for size in levels.chunk_lengths():
             chunk = levels.slice(start, size)
@@ -115,7 +107,9 @@ def _pieces(rows: Rows) -> list[_Piece] | None:
             for number, (low, high) in zip(numbers, pairwise(cuts), strict=True):
                 row = part.levels.get(number, part.lost)
                 assert row is not None  # rows of levels that do not belong into the frame are not in it
-                pieces.append(_Piece(row, high - low))
+                pieces.append(Piece(row, high - low))
+        if len(pieces) > most:
+            return None
     return pieces
 
 

@@ -11,10 +11,10 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import polars as pl
     from numpy.typing import NDArray
 
-    from .part import Part
+    from .materialise import Stretch
+    from .part import Cut, Part
 
 SPARSE: Final = 4
 """Local level numbers up to so many times their count (and a few thousand) are looked up in a table."""
@@ -53,13 +53,19 @@ class Runs:
         return np.flatnonzero(seen)
 
 
-def runs_of(stretches: Iterable[tuple[Part, pl.Series]]) -> Runs:
-    """The runs of rows of units, of which the local level numbers are given."""
-    runs = [_runs(levels.to_numpy(), part) for part, levels in stretches]
+def runs_of(stretches: Iterable[Stretch]) -> Runs:
+    """The runs of rows of units."""
+    runs = [_told(cut) if cut is not None else _runs(levels.to_numpy(), part) for part, cut, levels in stretches]
     return Runs(
         np.concatenate([np.empty(0, "i8"), *(one.levels for one in runs)]),
         np.concatenate([np.empty(0, "i8"), *(one.lengths for one in runs)]),
     )
+
+
+def _told(cut: Cut) -> Runs:
+    """The runs that a pack tells."""
+    rows, sizes = zip(*cut.pieces, strict=True) if cut.pieces else ((), ())
+    return Runs(np.array(rows, "i8"), np.array(sizes, "i8"))
 
 
 def _runs(levels: NDArray[Any], part: Part) -> Runs:

@@ -27,6 +27,7 @@ from .packread import read_frame, read_schema, verify
 from .removal import remove_superseded
 from .replay import spans
 from .report import CompactionReport
+from .schema import described
 from .snapshot import GONE, LOCAL, list_collection
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ class Compaction:
         for key in keys:
             first = pack.firsts[pack.units[key]]
             rows = frame.slice(first, pack.rows_of(key))
-            self._add(Member(pack.claims[key.attempt], pack.meta(key), rows), pack.name.generation + 1)
+            meta = described(pack.meta(key), rows)
+            self._add(Member(pack.claims[key.attempt], meta, rows), pack.name.generation + 1)
 
     def _flush(self) -> None:
         """Write what is left."""
@@ -331,7 +333,8 @@ def _read_sealed(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
             raise _Left(NEWER)
         if meta.header.attempt != place.key.attempt or not verify(place.path):
             raise _Left(DAMAGED)
-        return meta, read_frame(place.path)
+        frame = read_frame(place.path)
+        return described(meta, frame), frame
     except FormatError as error:
         raise _Left(DAMAGED) from error
 
@@ -355,7 +358,7 @@ def _read_log(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
     if decoded.unverified and not (gone and machine.same_boot(header.boot, header.host)):
         raise _Left(UNVERIFIED)
     meta = PackMeta(header, kept_events(decoded.events), decoded.rows, len(data), zlib.crc32(data), decoded.beat)
-    return meta, decoded.frame
+    return described(meta, decoded.frame), decoded.frame
 
 
 def is_cut(data: bytes, header: Header) -> bool:

@@ -20,6 +20,7 @@ from .columns import Decoded
 from .gather import TooWideError
 from .packmeta import KEY, PackMeta, kept_events, load_meta, pack_meta, stamp
 from .packread import parsed, verify
+from .schema import described
 from .unit import BLOCK_HEAD, PAGE
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def write_sealed(folder: str, meta: PackMeta, frame: pl.DataFrame) -> str:
         FormatError: What was written does not read back the same.
         OSError: The disk refused.
     """
+    meta = described(meta, frame)
     content = parquet(frame, pack_meta(meta))
     header = meta.header
     name = layout.pack_name(header.writer, header.n, meta.rows, len(content), zlib.crc32(content))

@@ -19,7 +19,19 @@ from . import unit as u
 from .layout import ClaimName
 from .listing import names_until_settled
 from .memory import unhurried
-from .packmeta import MOST_EVENTS, PackMeta, arrow_schema, claimed, described, footer_text, read_footer
+from .packmeta import (
+    MOST_COLUMNS,
+    MOST_EVENTS,
+    MOST_RUNS,
+    NO_ROWS,
+    PackMeta,
+    arrow_schema,
+    beyond,
+    described,
+    footer_text,
+    read_footer,
+    right_runs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +39,8 @@ if TYPE_CHECKING:
 MARK: Final = "RRPACK2"
 MOST_KNOWN: Final = 256
 """Packs whose footers are kept in memory: a pack is never changed, and each new experiment looks for the last one."""
+GUESS: Final = 1 << 16
+"""Bytes to read at first from a pack's end: the footer of a thousand units takes about as many."""
 MOST_UNITS: Final = 1 << 17
 """Units that a pack may claim; eight times what a compaction puts into one."""
 
@@ -51,6 +65,7 @@ class _Details(msgspec.Struct, array_like=True, frozen=True):
     header: u.Header
     events: list[tuple[int, bytes, int]]
     beat: float
+    runs: list[int] | None = None
 
 
 class _Unit(msgspec.Struct, array_like=True, frozen=True):
@@ -68,6 +83,7 @@ class _Unit(msgspec.Struct, array_like=True, frozen=True):
 class _Footer(msgspec.Struct, array_like=True, frozen=True):
     attempts: list[tuple[str, int, int]]
     units: list[_Unit]
+    columns: list[tuple[str, str]] | None = None
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -78,14 +94,15 @@ _details_decoder: Final = msgspec.msgpack.Decoder(_Details)
 def packed_text(units: Iterable[tuple[ClaimName, PackMeta]]) -> str:
     """The text for the footer of a pack of these units, given with the claims of their attempts, in the order of their rows."""
     attempts: dict[tuple[str, int, int], int] = {}
-    packed = [
-        _Unit(
-            attempts.setdefault((meta.header.attempt, *claim), len(attempts)), meta.header.writer, meta.header.n, meta.rows,
-            meta.log_size, meta.log_crc, msgspec.Raw(_encoder.encode(_Details(meta.header, meta.events, meta.beat))),
-        )
-        for claim, meta in units
-    ]  # fmt: skip
-    return footer_text(MARK, _encoder.encode(_Footer(list(attempts), packed)))
+    packed: list[_Unit] = []
+    columns = None
+    for claim, meta in units:
+        header = meta.header
+        place = attempts.setdefault((header.attempt, *claim), len(attempts))
+        details = msgspec.Raw(_encoder.encode(_Details(header, meta.events, meta.beat, meta.runs)))
+        packed.append(_Unit(place, header.writer, header.n, meta.rows, meta.log_size, meta.log_crc, details))
+        columns = meta.columns if meta.rows else columns  # those that have rows have the same
+    return footer_text(MARK, _encoder.encode(_Footer(list(attempts), packed, columns)))
 
 
 class Pack:
@@ -95,6 +112,7 @@ class Pack:
         path: Of the file.
         name: What its name says.
         text: In which Arrow describes the columns: packs that have the same have the same columns.
+        columns: Name and type of each, as `schema.py` writes them; None where it does not say.
         claims: By attempt id, the claim that it was under.
         units: By key, the place of each unit among them.
         firsts: By place, the unit's first row.
@@ -111,14 +129,14 @@ class Pack:
         name = layout.parse_packed(path.rpartition("/")[2])
         if name is None:
             raise FormatError(f"{path} has not the name of a pack of many units.")
-        footer = read_footer(path, name.size)
+        footer = read_footer(path, name.size, GUESS)
         data = described(footer, MARK.encode())
         if data is None:
             raise FormatError(f"The pack {path} has a damaged footer, or was written by another program.")
         try:
             with unhurried():
-                if max(claimed(data, 0), claimed(data, 1)) > MOST_UNITS:
-                    raise FormatError(f"The pack {path} claims more than {MOST_UNITS:,} units.")
+                if beyond(data, {0: MOST_UNITS, 1: MOST_UNITS, 2: MOST_COLUMNS}):
+                    raise FormatError(f"The pack {path} claims more than {MOST_UNITS:,} units, or too many columns.")
                 said = _footer_decoder.decode(data)
                 self._units = said.units
                 attempts = [attempt for attempt, _, _ in said.attempts]
@@ -130,6 +148,7 @@ class Pack:
         self.path = path
         self.name = name
         self.text = arrow_schema(footer)
+        self.columns = said.columns
         self.claims = {attempt: ClaimName(number, try_) for attempt, number, try_ in said.attempts}
         self.firsts = list(accumulate((one.rows for one in self._units), initial=0))
         self.rows = self.firsts[-1]
@@ -178,15 +197,22 @@ class Pack:
         """
         one = self._units[self.units[key]]
         try:
-            if claimed(one.details, 1) > MOST_EVENTS:
-                raise FormatError(f"The pack {self.path} has a unit of more than {MOST_EVENTS:,} events.")
+            if beyond(one.details, {1: MOST_EVENTS, 3: 2 * MOST_RUNS}):
+                raise FormatError(
+                    f"The pack {self.path} has a unit of more than {MOST_EVENTS:,} events, or too many runs."
+                )
             details = _details_decoder.decode(one.details)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise FormatError(f"The pack {self.path} has a unit that cannot be read: {error}.") from error
         header = details.header
         if (header.writer, header.n) != (one.writer, one.n):
             raise FormatError(f"The pack {self.path} holds another unit than its footer says.")
-        return PackMeta(header, details.events, one.rows, one.log_size, one.log_crc, details.beat)
+        if not right_runs(details.runs, one.rows):
+            raise FormatError(f"The pack {self.path} has runs of other rows than a unit of it has.")
+        columns = self.columns if one.rows else NO_ROWS
+        return PackMeta(
+            header, details.events, one.rows, one.log_size, one.log_crc, details.beat, columns, details.runs
+        )
 
 
 _known: Final[dict[str, tuple[tuple[int, ...], Pack]]] = {}

@@ -13,7 +13,7 @@ import binascii
 import re
 import struct
 import zlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -21,7 +21,11 @@ from rigorous_recorder.errors import FormatError
 
 from . import files, layout
 from . import unit as u
+from .names import LEVEL
 from .replay import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KEY: Final = "rigorous_recorder"
 _TEXT: Final = re.compile(rb"RRPACK[12] ([0-9a-f]{8}) ([A-Za-z0-9+/]+={0,2})")
@@ -29,12 +33,21 @@ _ARROW: Final = b"\x0cARROW:schema\x18"
 _DESCRIBED: Final = re.compile(_ARROW + rb"[\x80-\xff]*[\0-\x7f][A-Za-z0-9+/]+={0,2}")
 _ZEROS: Final = b"0" * 8
 _TAIL: Final = struct.Struct("<I4s")
-_GUESS: Final = 1 << 16
-"""Bytes to read at first from a file's end: footers are rarely longer."""
+_GUESS: Final = 1 << 13
+"""Bytes to read at first from the end of a unit's pack: its footer is rarely longer."""
 _MOST: Final = 1 << 28
 """Bytes that a text may inflate to: no unit's events are more, and a hostile file must not fill the memory."""
 MOST_EVENTS: Final = 1 << 21
 """An entry of a log takes five bytes and its payload, and a unit is 8 MiB, or larger for the sake of one entry."""
+MOST_RUNS: Final = 1 << 12
+"""Runs of rows of one level that a footer tells: of more, readers ask the column of levels."""
+MOST_COLUMNS: Final = 1 << 12
+"""Columns that a footer tells in our words too: of more, readers ask Parquet's."""
+
+LEVELS_TYPE: Final = "level"
+"""The type of the column of levels, as footers tell it."""
+NO_ROWS: Final = [(LEVEL, LEVELS_TYPE)]
+"""The columns of a unit without rows."""
 
 
 class PackMeta(msgspec.Struct, array_like=True, frozen=True):
@@ -47,6 +60,9 @@ class PackMeta(msgspec.Struct, array_like=True, frozen=True):
         log_size: Bytes of the log that was sealed.
         log_crc: Its CRC-32.
         beat: The writer's last sign of life in it, in seconds since the epoch.
+        columns: Name and type of each column, as `schema.py` writes them; None where it does not say.
+        runs: Local level number and count of each run of rows of one level, one behind the other; None where it does not
+            say. With them a branch of the tree is a slice, and the column of levels is not read.
     """
 
     header: u.Header
@@ -55,6 +71,8 @@ class PackMeta(msgspec.Struct, array_like=True, frozen=True):
     log_size: int
     log_crc: int
     beat: float = 0.0
+    columns: list[tuple[str, str]] | None = None
+    runs: list[int] | None = None
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -102,7 +120,7 @@ def load_meta(path: str) -> PackMeta:
 
 
 def load_described(path: str) -> tuple[PackMeta, bytes | None]:
-    """The same, and the text in which Arrow describes the columns: two packs that have the same have the same columns.
+    """The same, and where it does not tell its columns, the text in which Arrow does: packs with equal ones have equal columns.
 
     Raises:
         FormatError: It is no pack of ours, or is damaged.
@@ -115,15 +133,16 @@ def load_described(path: str) -> tuple[PackMeta, bytes | None]:
         raise FormatError(f"The pack {path} has a damaged footer, or was written by another program.")
     if name is not None and (name.writer, name.n, name.rows) != (meta.header.writer, meta.header.n, meta.rows):
         raise FormatError(f"The pack {path} holds another unit than its name says.")
-    return meta, arrow_schema(footer)
+    return meta, arrow_schema(footer) if meta.columns is None else None
 
 
-def read_footer(path: str, expected: int | None) -> bytes:
+def read_footer(path: str, expected: int | None, guess: int = _GUESS) -> bytes:
     """The footer of the Parquet file at a path: its metadata, their length and "PAR1".
 
     Args:
         path: Of the file.
         expected: Its size in bytes by its name, where that says one.
+        guess: Bytes to read at first from its end; more are read where the footer is longer.
 
     Raises:
         FormatError: It is cut, or does not end like a Parquet file.
@@ -134,7 +153,7 @@ def read_footer(path: str, expected: int | None) -> bytes:
         size = files.size(path)
         if expected is not None and expected != size:
             raise FormatError(f"The pack {path} has {size:,} bytes, and its name says {expected:,}: it is damaged.")
-        end = files.read_at(descriptor, min(size, _GUESS), max(0, size - _GUESS))
+        end = files.read_at(descriptor, min(size, guess), max(0, size - guess))
         length = _footer_length(end, size, path)
         return end[-length:] if length <= len(end) else files.read_at(descriptor, length, size - length)
     finally:
@@ -197,19 +216,38 @@ def _find(footer: bytes) -> PackMeta | None:
     """What our text in a footer says, if the footer is as it was written."""
     data = described(footer)
     try:
-        return None if data is None or claimed(data, 1) > MOST_EVENTS else _decoder.decode(data)
+        if data is None or beyond(data, {1: MOST_EVENTS, 6: MOST_COLUMNS, 7: 2 * MOST_RUNS}):
+            return None
+        meta = _decoder.decode(data)
+        return meta if right_runs(meta.runs, meta.rows) else None
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return None
 
 
-def claimed(data: bytes | msgspec.Raw, place: int) -> int:
-    """How many items the array at a place of MessagePack data claims, before any is decoded into an object of many bytes.
+def right_runs(runs: list[int] | None, rows: int) -> bool:
+    """Whether runs, if they are told, are those of so many rows."""
+    if runs is None:
+        return True
+    levels, counts = runs[::2], runs[1::2]
+    return len(levels) == len(counts) and sum(counts) == rows and min(runs, default=1) >= 0 and 0 not in counts
+
+
+def beyond(data: bytes | msgspec.Raw, most: Mapping[int, int]) -> bool:
+    """Whether an array in MessagePack data claims more items than it may have, before any becomes an object of many bytes.
+
+    Args:
+        data: An array.
+        most: By place in it, how many items the array there may have.
 
     Raises:
         ValueError: The data is no array.
     """
     parts = _raw_decoder.decode(data)
-    head = bytes(memoryview(parts[place])[:5]) if len(parts) > place else b""
+    return any(_claimed(parts[place]) > limit for place, limit in most.items() if place < len(parts))
+
+
+def _claimed(part: msgspec.Raw) -> int:
+    head = bytes(memoryview(part)[:5])
     if head[:1] == b"\xdd":
         return int.from_bytes(head[1:5])
     return int.from_bytes(head[1:3]) if head[:1] == b"\xdc" else 0

@@ -15,9 +15,10 @@ import polars as pl
 from rigorous_recorder.errors import FormatError
 
 from . import files, layout
-from .names import ESCAPE, EXACT, LEVEL, column_key, column_name
+from .names import LEVEL
 from .packed import open_pack
 from .packmeta import load_meta
+from .schema import check
 from .series import DATE, RANGES
 
 if TYPE_CHECKING:
@@ -44,12 +45,6 @@ def verify(path: str) -> bool:
     return len(data) == name.size and zlib.crc32(data) == name.crc
 
 
-_ALLOWED: Final = frozenset({
-    pl.Null(), pl.Boolean(), pl.Int64(), pl.UInt64(), pl.Float64(), pl.String(), pl.Binary(), pl.Date(), pl.Time(),
-    pl.Datetime("us"), pl.Datetime("us", "UTC"), pl.Duration("us"),
-})  # fmt: skip
-"""The types that a key's column may have, or the items of its lists."""
-
 _LIMITS: Final = {pl.Date: RANGES[DATE], pl.Datetime: RANGES["datetime"]}
 """What Python's times reach, as polars counts: days, and microseconds."""
 
@@ -60,18 +55,10 @@ def _check_schema(path: str, schema: Mapping[str, Any]) -> None:
     Raises:
         FormatError: One is of another name or type.
     """
-    for name, dtype in schema.items():
-        if name == LEVEL:
-            right = dtype == pl.UInt32
-        elif name.startswith(EXACT):
-            right = dtype == pl.Binary and column_name(name.removeprefix(EXACT)) in schema
-        else:
-            inner = dtype.inner if isinstance(dtype, pl.List) else dtype
-            right = column_key(name) is not None and inner in _ALLOWED and (column_key(name) != "" or name == ESCAPE)
-        if not right:
-            raise FormatError(f"The pack {path} is damaged: its column {name!r} is of the type {dtype}.")
-    if LEVEL not in schema:
-        raise FormatError(f"The pack {path} is damaged: it has no column {LEVEL!r}.")
+    try:
+        check(schema)
+    except FormatError as error:
+        raise FormatError(f"The pack {path} is damaged: {error}") from error
 
 
 def _check_values(path: str, frame: pl.DataFrame, rows: int | None) -> pl.DataFrame:
@@ -149,6 +136,7 @@ class Wanted(NamedTuple):
         rows: How many rows of the unit there are for who asks; it may have more.
         where: What rows must be true of, else they are left out; pages whose statistics rule it out are not read.
         first: Where in the pack the unit begins; None in a pack of its own.
+        slices: The rows of the unit that are asked for, as ascending (start, count); None for all.
     """
 
     path: str
@@ -156,18 +144,41 @@ class Wanted(NamedTuple):
     rows: int
     where: pl.Expr | None = None
     first: int | None = None
+    slices: tuple[tuple[int, int], ...] | None = None
 
     @property
     def whole(self) -> bool:
         """Whether all rows of a pack of one unit are asked for."""
         unit = layout.parse_unit(self.path.rpartition("/")[2])
-        return self.where is None and unit is not None and unit.rows == self.rows
+        asked_all = self.where is None and self.slices is None and self.first is None
+        return asked_all and unit is not None and unit.rows == self.rows
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Where in the pack the rows are that are asked for: start and count of each range."""
+        for start, count in ((0, self.rows),) if self.slices is None else self.slices:
+            yield (self.first or 0) + start, count
 
 
 AT_ONCE: Final = 64
 """Scans that polars is given at a time, so that open files and threads stay bounded."""
 GAP: Final = 1 << 15
-"""Rows of a compacted pack between two units that are read although nobody asked for them, since a scan costs a millisecond."""
+"""Rows of a pack between two ranges that are read although nobody asked for them, since a scan costs a millisecond."""
+
+
+class _Share(NamedTuple):
+    """Rows of a scan for one of those who asked.
+
+    Attributes:
+        place: Of who asked.
+        first: The first of the rows in the scan.
+        rows: How many.
+        where: What they must be true of.
+    """
+
+    place: int
+    first: int
+    rows: int
+    where: pl.Expr | None = None
 
 
 class _Reading(NamedTuple):
@@ -175,12 +186,14 @@ class _Reading(NamedTuple):
 
     Attributes:
         scan: Of one pack, or of several.
-        shares: Which of those who asked get which rows of it: first, count, condition.
+        columns: What it must give.
+        shares: Who gets which of its rows.
         rows: How many it must have; None where it has a condition.
     """
 
     scan: pl.LazyFrame
-    shares: Sequence[tuple[int, int, int, pl.Expr | None]]
+    columns: dict[str, Any]
+    shares: Sequence[_Share]
     rows: int | None
 
 
@@ -189,7 +202,7 @@ def read_frames(wanted: Sequence[Wanted]) -> list[pl.DataFrame]:
 
     Packs of single units that are wanted whole, with columns of the same types, are read by one scan of all their files: 2,000
     small ones in 145 ms, by a scan of each at once in 344, one after the other in 1,223; 3 M rows in 15 packs in 42, 61, 67.
-    So are units that lie close together in a compacted pack.
+    So are ranges that lie close together in a pack.
 
     Raises:
         FormatError: A pack is damaged.
@@ -197,76 +210,67 @@ def read_frames(wanted: Sequence[Wanted]) -> list[pl.DataFrame]:
     """
     for path in dict.fromkeys(one.path for one in wanted):
         _check(path)
-    readings = [*_of_single(wanted), *_of_compacted(wanted)]
-    frames: dict[int, pl.DataFrame] = {}
+    readings = [*_of_whole(wanted), *_of_ranges(wanted)]
+    pieces: list[list[pl.DataFrame]] = [[] for _ in wanted]
     named = " or ".join([*dict.fromkeys(one.path for one in wanted)][:3])
     for at in range(0, len(readings), AT_ONCE):
         some = readings[at : at + AT_ONCE]
         with _reading(named):
             read = _collected([one.scan for one in some])
         for reading, frame in zip(some, read, strict=True):
+            _check_types(named, frame, reading.columns)
             _check_values(named, frame, reading.rows)
-            if len(reading.shares) == 1:
-                frames[reading.shares[0][0]] = frame
-                continue
             for place, first, count, where in reading.shares:
-                rows = frame.slice(first, count)
-                frames[place] = rows if where is None else rows.filter(where)
-    return [frames[place] for place in range(len(wanted))]
+                rows = frame if len(reading.shares) == 1 else frame.slice(first, count)
+                pieces[place].append(rows if where is None else rows.filter(where))
+    return [found[0] if len(found) == 1 else pl.concat(found, rechunk=False) for found in pieces]
 
 
-def _of_single(wanted: Sequence[Wanted]) -> Iterator[_Reading]:
-    """The scans of packs of single units."""
-    single = [(place, one) for place, one in enumerate(wanted) if one.first is None]
-    for whole, group in groupby(single, lambda one: [*one[1].columns.items()] if one[1].whole else None):
-        if whole is None:
-            yield from (
-                _Reading(_scan(one), [(place, 0, one.rows, None)], one.rows if one.where is None else None)
-                for place, one in group
-            )
-            continue
+def _of_whole(wanted: Sequence[Wanted]) -> Iterator[_Reading]:
+    """The scans of packs of single units of which all is wanted: one of all that stand together and have the same columns."""
+    whole = [(place, one) for place, one in enumerate(wanted) if one.whole]
+    for _, group in groupby(whole, lambda one: [*one[1].columns.items()]):
         together = list(group)
         starts = accumulate((one.rows for _, one in together), initial=0)
-        shares = [(place, start, one.rows, None) for start, (place, one) in zip(starts, together, strict=False)]
-        yield _Reading(_scan_all([one for _, one in together]), shares, sum(one.rows for _, one in together))
+        shares = [_Share(place, start, one.rows) for start, (place, one) in zip(starts, together, strict=False)]
+        units = [one for _, one in together]
+        yield _Reading(_scan_all(units), units[0].columns, shares, sum(one.rows for one in units))
 
 
-def _of_compacted(wanted: Sequence[Wanted]) -> Iterator[_Reading]:
-    """The scans of compacted packs: one of all units that lie close together and of which the same columns are wanted."""
-    groups: dict[tuple[str, tuple[str, ...]], list[tuple[int, int]]] = {}
+def _of_ranges(wanted: Sequence[Wanted]) -> Iterator[_Reading]:
+    """The scans of all else: one of all ranges that lie close together in a pack and of which the same columns are wanted."""
+    groups: dict[tuple[str, tuple[str, ...]], list[tuple[int, int, int]]] = {}
     for place, one in enumerate(wanted):
-        if one.first is not None:
-            groups.setdefault((one.path, tuple(one.columns)), []).append((one.first, place))
-    for (path, columns), members in groups.items():
+        if not one.whole:
+            ranges = [(first, count, place) for first, count in one.ranges()]
+            groups.setdefault((one.path, tuple(one.columns)), []).extend(ranges)
+    for (path, _), members in groups.items():
         members.sort()
-        run: list[tuple[int, int]] = []
+        run: list[tuple[int, int, int]] = []
         stop = 0
-        for first, place in members:
+        for first, count, place in members:
             if run and first - stop > GAP:
-                yield _run(path, columns, run, stop, wanted)
+                yield _range(path, run, stop, wanted)
                 run = []
-            run.append((first, place))
-            stop = first + wanted[place].rows
-        yield _run(path, columns, run, stop, wanted)
+            run.append((first, count, place))
+            stop = first + count
+        yield _range(path, run, stop, wanted)
 
 
-def _run(
-    path: str, columns: tuple[str, ...], run: list[tuple[int, int]], stop: int, wanted: Sequence[Wanted]
-) -> _Reading:
-    """One scan of the rows from the first unit of a run to before `stop`."""
-    start = run[0][0]
+def _range(path: str, run: list[tuple[int, int, int]], stop: int, wanted: Sequence[Wanted]) -> _Reading:
+    """One scan of the rows from the first range of a run to before `stop`."""
+    start, _, place = run[0]
+    columns = wanted[place].columns
     scan = pl.scan_parquet(path, glob=False)
-    if stop - start < open_pack(path).rows:
+    if (start, stop) != (0, _rows(path)):
         scan = scan.slice(start, stop - start)
     if len(run) > 1:
-        shares = [(place, first - start, wanted[place].rows, wanted[place].where) for first, place in run]
-        return _Reading(scan.select(columns), shares, stop - start)
-    place = run[0][1]
+        shares = [_Share(place, first - start, count, wanted[place].where) for first, count, place in run]
+        return _Reading(scan.select(list(columns)), columns, shares, stop - start)
     where = wanted[place].where
     expected = stop - start if where is None else None
-    return _Reading(
-        (scan if where is None else scan.filter(where)).select(columns), [(place, 0, stop - start, None)], expected
-    )
+    scan = scan if where is None else scan.filter(where)
+    return _Reading(scan.select(list(columns)), columns, [_Share(place, 0, stop - start)], expected)
 
 
 def _scan_all(wanted: Sequence[Wanted]) -> pl.LazyFrame:
@@ -276,14 +280,14 @@ def _scan_all(wanted: Sequence[Wanted]) -> pl.LazyFrame:
     return pl.scan_parquet(paths, glob=False, schema=first.columns, extra_columns="ignore").select(list(first.columns))
 
 
-def _scan(wanted: Wanted) -> pl.LazyFrame:
-    frame = pl.scan_parquet(wanted.path, glob=False)
-    unit = layout.parse_unit(wanted.path.rpartition("/")[2])
-    if unit is None or unit.rows != wanted.rows:
-        frame = frame.head(wanted.rows)
-    if wanted.where is not None:
-        frame = frame.filter(wanted.where)
-    return frame.select(list(wanted.columns))
+def _check_types(path: str, frame: pl.DataFrame, columns: Mapping[str, Any]) -> None:
+    """Refuse a frame whose columns are not those that a footer told of in our words.
+
+    Raises:
+        FormatError: They are not.
+    """
+    if frame.columns != list(columns) or frame.dtypes != list(columns.values()):
+        raise FormatError(f"The pack {path} is damaged: its columns are not those that its footer tells.")
 
 
 def _collected(scans: list[pl.LazyFrame]) -> list[pl.DataFrame]:

@@ -312,6 +312,11 @@ class PackSource:
         """All entries but single records, in order; of blocks only the prefix of the payload."""
         return events_of(self._meta)
 
+    @property
+    def runs(self) -> list[int] | None:
+        """Local level number and count of each run of rows of one level, one behind the other; None where it is not said."""
+        return self._meta.runs
+
     def levels(self, start: int = 0, stop: int | None = None) -> Sequence[int]:
         """The local level number of each of the rows [start, stop); of some of them without NumPy.
 
@@ -390,11 +395,30 @@ class PackSource:
             FormatError: The pack is damaged.
         """
         from .packread import read_schema
+        from .schema import understood
 
         if self._frame is not None:
             return dict(self._frame.schema)
+        if self._meta.columns is not None:
+            return understood(self.path, self._meta.columns)
         schema: dict[str, Any] = self._where_it_is(lambda: read_schema(self.path, self._described))
         return schema if self.rows or self.alone else dict([*schema.items()][:1])
+
+    def untrue(self) -> str:
+        """What the footer tells of the rows that is not so, as a sentence; empty when all of it is.
+
+        Raises:
+            FormatError: The pack is damaged.
+        """
+        from .names import LEVEL
+        from .schema import told_runs
+
+        levels = self.frame([LEVEL])[LEVEL]
+        return (
+            ""
+            if self.runs is None or told_runs(self.runs).equals(levels)
+            else "its rows are of other levels than its footer tells"
+        )
 
     def _rows(self, start: int, stop: int) -> pl.DataFrame:
         from .packread import read_rows

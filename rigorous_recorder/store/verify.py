@@ -389,6 +389,9 @@ class _Examination:
             for start in range(0, loaded.rows, CELLS):
                 part = levels[start : start + CELLS]
                 counted.update(part.tolist() if hasattr(part, "tolist") else part)
+            untrue = loaded.untrue() if isinstance(loaded, PackSource) else ""
+            if untrue:
+                self._say(path, SUSPECT, untrue, records=loaded.rows)
             decoded = isinstance(loaded, LogSource) and loaded.is_decoded  # which took every record apart
             for start in () if decoded else range(0, loaded.rows, step):
                 loaded.records(start, min(start + step, loaded.rows))
