@@ -8,6 +8,8 @@ from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from .errors import InvalidCallError, UnknownKeyError
 from .lineage import parse_lineage
 from .values import decode_exact, encode_exact, short
@@ -22,7 +24,7 @@ ATTEMPT_DIGITS: Final = 12
 """Hex digits of `rr_attempt`, the first ones of the attempt's id."""
 
 
-class Branch(NamedTuple):
+class Branch(msgspec.Struct, frozen=True):
     """A branch to restrict a reading to.
 
     Attributes:

@@ -19,7 +19,7 @@ from .errors import (
     storing,
 )
 from .experiment import Experiment, Experiments, open_experiments, session_for, stored
-from .frames.methods import Flat
+from .flat import Flat
 from .keeper import RENAMED, RecordKeeper, restore, restore_chain
 from .levels import ROOT
 from .node import checked, level_data

@@ -6,7 +6,9 @@ import atexit
 import contextlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
+
+import msgspec
 
 from .errors import ClosedError, RecorderWarning, UnknownIndexError, shortened, storing, warn
 from .interrupts import finish_first
@@ -36,7 +38,7 @@ open_experiments: Final[dict[str, Experiment]] = {}
 """The experiments that this process began and has not closed, by the folders of their attempts."""
 
 
-class Facts(NamedTuple):
+class Facts(msgspec.Struct, frozen=True):
     """What was known of an attempt at one moment: its course and its number of records."""
 
     course: Course | None

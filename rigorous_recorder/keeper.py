@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from .adding import record_dict
 from .branches import Branch
 from .errors import HandleError, InvalidCallError, RenamedError, TreeError, shortened, storing
-from .frames.methods import Flat
+from .flat import Flat
 from .node import Node, level_data
 from .session import Session, sessions
 from .store import unit as u

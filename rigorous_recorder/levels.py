@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from .lineage import canonical
 from .values import SCALARS, copied, decode_exact, encode_exact, encode_record, storable
 
@@ -188,7 +190,7 @@ def pack_level(
     return encode_record((local, maker, level[1], parent, data, plain_stamps))
 
 
-class LevelEntry(NamedTuple):
+class LevelEntry(msgspec.Struct, frozen=True):
     """A level as a unit defines it."""
 
     local: int
@@ -235,7 +237,7 @@ def pack_edit(local: int, stamp: Stamp, values: Mapping[str, Any], deleted: Iter
     return encode_exact([local, stamp.version, stamp.time, stamp.sequence, dict(values), list(deleted)])
 
 
-class EditEntry(NamedTuple):
+class EditEntry(msgspec.Struct, frozen=True):
     """An edit of a level's data."""
 
     local: int

@@ -14,11 +14,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-_UNSAFE: Final = re.compile("[%/,=\x00-\x1f\x7f\u0085\u2028\u2029]")
-"""What separates, what ends a line, and the sign of the encoding itself."""
+
+@cache  # compiled when it is used: half a millisecond that a process without lineages does not pay
+def _unsafe() -> re.Pattern[str]:
+    """What separates, what ends a line, and the sign of the encoding itself."""
+    return re.compile("[%/,=\x00-\x1f\x7f\u0085\u2028\u2029]")
+
 
 _ENCODED: Final = re.compile("(?:%[0-9A-Fa-f]{2})+")
 
@@ -58,7 +63,13 @@ _READERS: Final = {name: read for name, _, read in _SPELLED.values()} | {"path":
 _GROUPS: Final[dict[str, Callable[[Iterable[Any]], Any]]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
 """What holds several values as a list does, and is written as one behind its name."""
 
-_TAG: Final = re.compile(rf"({'|'.join([*_READERS, *_GROUPS])}):", re.ASCII)
+
+@cache
+def _tag() -> re.Pattern[str]:
+    """The type that is spelled out in front of a value."""
+    return re.compile(rf"({'|'.join([*_READERS, *_GROUPS])}):", re.ASCII)
+
+
 _MAX_BRACKETS: Final = 64
 """A text with more of them is quoted, since whether it can be read as JSON would depend on the depth of the stack."""
 
@@ -77,7 +88,7 @@ def value_text(value: Any) -> str:
 
 def _can_stand_bare(text: str) -> bool:
     """Whether a text is read as itself, rather than as a value of another type or as one that is misspelled."""
-    if not text or text != text.strip() or _TAG.match(text) or text.count("[") + text.count("{") > _MAX_BRACKETS:
+    if not text or text != text.strip() or _tag().match(text) or text.count("[") + text.count("{") > _MAX_BRACKETS:
         return False
     try:
         return bool(parse_value(text) == text)
@@ -161,7 +172,7 @@ def parse_value(text: str) -> Any:
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]
-    tag = _TAG.match(text)
+    tag = _tag().match(text)
     try:
         if tag is not None:
             return _parse_tagged(tag[1], text[tag.end() :])
@@ -184,7 +195,7 @@ def _parse_tagged(tag: str, text: str) -> Any:
 
 
 def _encode(text: str) -> str:
-    return _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)
+    return _unsafe().sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)
 
 
 def _decode(text: str) -> str:

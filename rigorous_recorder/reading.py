@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from .branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Branch, Condition, check_branch, pick, under_text, wants_none
 from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, shortened, storing, warn
@@ -171,7 +173,7 @@ def _gather(source: UnitSource, rows: Sequence[int]) -> list[dict[str, Any]]:
     return [source.records(row, row + 1)[0] for row in rows]
 
 
-class UnitView(NamedTuple):
+class UnitView(msgspec.Struct, frozen=True):
     """One unit as it was read: where it is, its content if that is kept, its rows, and its local level numbers."""
 
     place: UnitPlace | None

@@ -595,6 +595,15 @@ def test_an_empty_frame_has_its_columns_and_types(collection, library):
         assert [str(made[name].dtype) for name in made][:4] == ["int64", "float64", "category", "bool"]
 
 
+def test_a_note_that_no_level_passes_on_makes_no_column_of_its_type(collection):
+    """The type is that of what records have, or would have, were there some."""
+    collection.add_notes(a=True, b=1, c="x")
+    for count in range(2):
+        with collection.new_experiment(a=None, b=0.5) as experiment:
+            experiment.add_records(step=range(count))
+        assert collection.to_polars(columns=["a", "b", "c"]).dtypes == [pl.Null, pl.Float64, pl.Categorical]
+
+
 def test_a_folder_that_is_not_there_reads_as_empty_with_one_warning(tmp_path, library):
     collection = ExperimentCollection(tmp_path / "nowhere")
     with pytest.warns(RecorderWarning, match=f"There is no collection {tmp_path}/nowhere") as caught:

@@ -1,7 +1,6 @@
 """Handing a plan over as bytes: the process that gets them makes the same frame, of all units or of some."""
 
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import children
@@ -10,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from polars.testing import assert_frame_equal
 from test_frames_model import LEVELS, TREES, some_sealed
 

@@ -1,6 +1,7 @@
 """What the fuzzer found, each with the least that shows it: bombs, lies, and values that no writer stores."""
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -298,6 +299,20 @@ def test_level_data_that_is_nested_too_deep(folder):
     collection = ExperimentCollection(folder.parents[1])
     with pytest.warns(DamageWarning, match="the begin entry is lost"):
         assert [record["i"] for record in collection.records] == [1]
+
+
+@pytest.mark.parametrize("kind", [u.ROWS, u.COLUMNS])
+@pytest.mark.parametrize("depth", [200, 1_000, 100_000])
+def test_a_block_that_is_nested_too_deep(folder, kind, depth):
+    """Whoever looks at it, deep in the stack or not."""
+    body = b"\x91\x81\xa1x" + b"\x91" * depth + b"\xc0"
+    units.write(folder, [BEGIN, LEVEL, (1, {"i": 1}), units.event(kind, u.BLOCK_PREFIX.pack(1, 1) + body)], HEAD)
+    collection = ExperimentCollection(folder.parents[1])
+    readable = (kind, depth) == (u.ROWS, 200)
+    assert collection.verify().ok == readable
+    assert [record.get("i") for record in collection.records] == [1, None]
+    with contextlib.nullcontext() if readable else pytest.warns(DamageWarning, match="cannot be decoded"):
+        assert collection.to_polars()["i"].to_list() == [1, None]
 
 
 @pytest.mark.parametrize("code", ["datetime", "utc", "time", "date"])

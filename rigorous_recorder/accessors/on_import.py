@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-
-LIBRARIES: Final = ("pandas", "polars")
 
 
 class _Finder:
@@ -71,10 +69,47 @@ class _Finder:
 _finder: Final = _Finder()
 
 
+class _Late(type):
+    """The metaclass of classes that stand for accessors until one is used: a process that needs none imports none."""
+
+    _module: str
+
+    def _accessor(cls) -> type[Any]:
+        accessor: type[Any] = getattr(import_module(f"{__package__}.{cls._module}"), cls.__name__)
+        return accessor
+
+    def __call__(cls, frame: object) -> Any:
+        return cls._accessor()(frame)
+
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(cls._accessor(), name)
+
+    def __dir__(cls) -> list[str]:
+        return dir(cls._accessor())
+
+
+def _put_on_pandas(pandas: ModuleType) -> None:
+    _put(pandas.DataFrame, pandas.api.extensions.register_dataframe_accessor, "pandas", "PandasAccessor")
+
+
+def _put_on_polars(polars: ModuleType) -> None:
+    _put(polars.DataFrame, polars.api.register_dataframe_namespace, "polars", "EagerAccessor")
+    _put(polars.LazyFrame, polars.api.register_lazyframe_namespace, "polars", "LazyAccessor")
+
+
+def _put(frame: type, put: Callable[[str], Callable[[Any], Any]], module: str, accessor: str) -> None:
+    """Put `.rr` on a kind of frame; again changes nothing."""
+    if type(getattr(frame, "rr", None)).__module__ != __name__:
+        put("rr")(_Late(accessor, (), {"_module": module}))
+
+
+LIBRARIES: Final[dict[str, Callable[[ModuleType], None]]] = {"pandas": _put_on_pandas, "polars": _put_on_polars}
+
+
 def register(name: str) -> None:
     """Put `.rr` on the frames of a library that is imported. What goes wrong is a warning: it must not break the import."""
     try:
-        import_module(f"{__package__}.{name}").register()
+        LIBRARIES[name](sys.modules[name])
     except Exception as error:  # noqa: BLE001  (whatever a version of the library that we do not know makes of it)
         warn(
             f"{name} has no `.rr`: {type(error).__name__}: {error}. Hint: rigorous_recorder.under(frame, ...) may work."

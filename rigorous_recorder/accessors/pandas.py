@@ -98,10 +98,3 @@ def _hashable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(map(_hashable, value))
     return tuple((key, _hashable(item)) for key, item in value.items()) if isinstance(value, dict) else value
-
-
-def register() -> None:
-    """Put `.rr` on DataFrame; again changes nothing."""
-    present = getattr(pd.DataFrame, "rr", None)
-    if getattr(present, "__module__", None) != __name__:
-        pd.api.extensions.register_dataframe_accessor("rr")(PandasAccessor)

@@ -187,13 +187,3 @@ def _counts(frame: pl.LazyFrame) -> list[tuple[str | None, int]]:
 def _table(columns: Sequence[pl.Series], lineage: pl.DataType) -> pl.DataFrame:
     made = {column.name: column.cast(pl.Categorical) if column.dtype == pl.String else column for column in columns}
     return pl.DataFrame(made).with_columns(pl.col(LINEAGE_KEY).cast(lineage))
-
-
-def register() -> None:
-    """Put `.rr` on DataFrame and LazyFrame; again changes nothing."""
-    for frame, put, accessor in (
-        (pl.DataFrame, pl.api.register_dataframe_namespace, EagerAccessor),
-        (pl.LazyFrame, pl.api.register_lazyframe_namespace, LazyAccessor),
-    ):
-        if getattr(getattr(frame, "rr", None), "__module__", None) != __name__:
-            put("rr")(accessor)

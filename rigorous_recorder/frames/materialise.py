@@ -5,10 +5,10 @@ Packs are read all at once, each with the rows of it that are wanted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import polars as pl
 
 from rigorous_recorder.errors import DamageWarning, RecorderError, warn
@@ -53,8 +53,7 @@ class Stretch(NamedTuple):
         return len(self.levels) if self.cut is None else self.cut.height
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
+class Rows(msgspec.Struct, frozen=True, eq=False, dict=True):
     """The rows of a frame, or of a part of it.
 
     Attributes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import polars as pl
+from msgspec.structs import replace
 
 from rigorous_recorder.errors import RecorderError
 from rigorous_recorder.reading import KEEP
@@ -37,7 +38,7 @@ class Piece(NamedTuple):
     size: int
 
 
-class Cut(NamedTuple):
+class Cut(msgspec.Struct, frozen=True):
     """Those rows of a unit that belong into the frame, as its pack tells without being read.
 
     Attributes:
@@ -54,8 +55,7 @@ class Cut(NamedTuple):
         return sum(piece.size for piece in self.pieces)
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
+class Part(msgspec.Struct, frozen=True, eq=False):
     """The rows of one unit that belong into the frame.
 
     Attributes:

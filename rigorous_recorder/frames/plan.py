@@ -6,11 +6,12 @@ nothing about their columns. It reads no rows: `materialise.py` does that, for a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import polars as pl
+from msgspec.structs import replace
 
 from rigorous_recorder.branches import ATTEMPT_KEY
 from rigorous_recorder.columns import LINEAGE_KEY, column_names, named
@@ -46,8 +47,7 @@ AUTOMATIC_TYPES: Final[dict[str, Any]] = {
 """The types of the automatic columns, whatever an attempt has of them yet."""
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """A column of the frame.
 
     Attributes:
@@ -65,8 +65,7 @@ class Column:
     own: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, eq=False, dict=True):
     """What a frame will be.
 
     Attributes:
@@ -78,11 +77,11 @@ class Plan:
     columns: tuple[Column, ...]
     table: Table
     parts: tuple[Part, ...]
-    schema: Mapping[str, Any] = field(init=False)
-    """By name, the polars type of each column."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "schema", {column.name: column.dtype for column in self.columns})
+    @cached_property
+    def schema(self) -> Mapping[str, Any]:
+        """By name, the polars type of each column."""
+        return {column.name: column.dtype for column in self.columns}
 
     def released(self) -> Plan:
         """The same plan without what takes memory: what it needs is opened again where it is then."""
@@ -255,10 +254,14 @@ def _columns(
     if on_disk:
         add_ours("experiment_number", pl.Int64())
     used = _Used(parts)
+    noted = {key for attempt in attempts for key in attempt.notes}  # which no record may have as they are
     for key in inherited:
         values = keepers.inherited(key)
         dtype = values.dtype
-        if key in own or not values.settled:  # a value that every level with records overrides makes no text of numbers
+        overridden = key in noted and keepers.inherited(key, keepers.defined).dtype != dtype
+        if (
+            key in own or overridden or not values.settled
+        ):  # what all levels with records override makes no text of numbers
             values = keepers.inherited(key, used.rows)
             dtype = common_type([values.typed(), *(part.typed(key) for part in own.get(key, ()))])
             if dtype == pl.Null:

@@ -12,10 +12,11 @@ import base64
 import importlib.util
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
+from msgspec.structs import replace
 
 from rigorous_recorder.errors import (
     DamageWarning,

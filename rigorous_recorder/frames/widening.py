@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import polars as pl
 
 from rigorous_recorder.store.kinds import LIST, OTHER, TYPES, kind_of, python_list
@@ -20,7 +21,7 @@ Bounds = tuple[int, int] | None
 """The lowest and the highest of some ints; None where there are none."""
 
 
-class Typed(NamedTuple):
+class Typed(msgspec.Struct, frozen=True):
     """What is to be known of a column before it is read.
 
     Attributes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from ..errors import FormatError
 from ..values import decode_exact, encode_exact, storable
@@ -32,7 +34,7 @@ CLAIM_SILENCE: Final = 60.0
 """The same for a claimer, who compares two times of the file server's clock."""
 
 
-class Begin(NamedTuple):
+class Begin(msgspec.Struct, frozen=True):
     """The begin entry of an attempt, or of its resumption.
 
     Attributes:
@@ -52,7 +54,7 @@ class Begin(NamedTuple):
     header: Header
 
 
-class End(NamedTuple):
+class End(msgspec.Struct, frozen=True):
     """An end entry.
 
     Attributes:
@@ -82,7 +84,7 @@ def pack_end(state: str, end: float, error: str | None, run: int, *, user: bool)
     return encode_exact([state, end, error, user, run])
 
 
-class Course(NamedTuple):
+class Course(msgspec.Struct, frozen=True):
     """The course of an attempt: what its begins and ends amount to.
 
     Attributes:
@@ -151,7 +153,7 @@ def read_begin_end(
     return damaged
 
 
-class Signs(NamedTuple):
+class Signs(msgspec.Struct, frozen=True):
     """The last signs of life of the writers of an attempt.
 
     Attributes:

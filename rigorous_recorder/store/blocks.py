@@ -103,7 +103,7 @@ def block_rows(payload: bytes) -> list[dict[str, Any]]:
     _, count = u.BLOCK_PREFIX.unpack_from(payload)
     try:
         records = v.decode_exact(memoryview(payload)[u.BLOCK_PREFIX.size :])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"not a block of rows: {error}") from error
     if (
         records.__class__ is not list
@@ -123,7 +123,7 @@ def block_columns(payload: bytes) -> tuple[int, list[Stored]]:
     _, count = u.BLOCK_PREFIX.unpack_from(payload)
     try:
         columns = _column_decoder.decode(memoryview(payload)[u.BLOCK_PREFIX.size :])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"not a block of columns: {error}") from error
     if len({column.name for column in columns}) != len(columns):
         raise ValueError("a block has two columns of one name")

@@ -7,7 +7,9 @@ import errno
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from ..errors import FormatError, NotACollectionError, RecorderError, StoreError
 from ..interrupts import finish_first
@@ -37,7 +39,7 @@ NEVER: Final = "never"
 RETRIES: Final = (ALWAYS, SAME_INFO, NEVER)
 
 
-class Claimed(NamedTuple):
+class Claimed(msgspec.Struct, frozen=True):
     """A number that is ours now: the claim, the new attempt's id and folder, and how many failed in a row before it."""
 
     claim: ClaimName

@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import polars as pl
 
 from rigorous_recorder.errors import FormatError
@@ -127,7 +128,7 @@ def read_rows(path: str, start: int, stop: int, columns: Sequence[str] | None = 
     return _check_values(path, frame, None if total is None else max(0, min(stop, total) - start))
 
 
-class Wanted(NamedTuple):
+class Wanted(msgspec.Struct, frozen=True):
     """What is asked of one unit in a pack.
 
     Attributes:
@@ -181,7 +182,7 @@ class _Share(NamedTuple):
     where: pl.Expr | None = None
 
 
-class _Reading(NamedTuple):
+class _Reading(msgspec.Struct, frozen=True):
     """One scan.
 
     Attributes:

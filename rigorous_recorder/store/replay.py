@@ -6,6 +6,8 @@ from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 from ..accelerator import native
 from . import unit as u
 
@@ -19,7 +21,7 @@ LOST: Final = "lost"
 UNKNOWN: Final = "unknown"
 
 
-class Span(NamedTuple):
+class Span(msgspec.Struct, frozen=True):
     """A byte range of a unit that holds entries.
 
     Attributes:

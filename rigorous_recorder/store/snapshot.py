@@ -8,6 +8,8 @@ import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 from ..errors import FormatError
 from . import files, layout
 from .layout import UnitName
@@ -175,7 +177,7 @@ def look_into(path: str, claim: ClaimName) -> tuple[list[AttemptPlace], set[str]
     ], deleted
 
 
-class Listing(NamedTuple):
+class Listing(msgspec.Struct, frozen=True):
     """What a collection has at one moment.
 
     Attributes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from . import unit as u
 
@@ -34,7 +36,7 @@ _NUMBERS: Final = {
 """MessagePack's numbers: the first byte, and what follows it."""
 
 
-class Field(NamedTuple):
+class Field(msgspec.Struct, frozen=True):
     """One key of a template: where its value is in each record, or the value itself where all have the same.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -129,7 +129,7 @@ def unpack_header(page: bytes | memoryview) -> Header:
     return header
 
 
-class BlockHead(NamedTuple):
+class BlockHead(msgspec.Struct, frozen=True):
     """The header of a block: its place, how many blocks it spans, and two slots of (bytes used, CRC-32 over them)."""
 
     salt: int

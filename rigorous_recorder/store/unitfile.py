@@ -6,7 +6,9 @@ import contextlib
 import itertools
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from . import files, layout, machine
 from . import unit as u
@@ -22,7 +24,7 @@ FOLDERS: Final = 100
 """Times that a folder which goes again and again is made, since compactions remove those that they emptied."""
 
 
-class UnitFile(NamedTuple):
+class UnitFile(msgspec.Struct, frozen=True):
     """A unit without entries.
 
     Attributes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ..errors import ClosedError, StoreError
 from . import files, refusals
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from .unitfile import UnitFile
 
 
-class Retired(NamedTuple):
+class Retired(msgspec.Struct, frozen=True):
     """A unit that is full: to be brought to the disk by its descriptor, then sealed."""
 
     path: str

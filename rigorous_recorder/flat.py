@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .store.memory import unhurried
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-    from .plan import Plan
+    from .frames.plan import Plan
 
 
 class Flat:
@@ -53,9 +55,10 @@ class Flat:
             KeyError: There is no such column, or no level has a key of `under`.
             ValueError: `categories` is none of these.
         """
-        from .polars import to_polars
+        from .frames.polars import to_polars
 
-        return to_polars(self._plan().select(columns, lineage=lineage), categories)
+        with unhurried():
+            return to_polars(self._plan().select(columns, lineage=lineage), categories)
 
     def to_pandas(
         self,
@@ -81,9 +84,10 @@ class Flat:
             KeyError: There is no such column, or no level has a key of `under`.
             ValueError: `categories` is none of these.
         """
-        from .pandas import to_pandas
+        from .frames.pandas import to_pandas
 
-        return to_pandas(self._plan().select(columns, lineage=lineage), categories)
+        with unhurried():
+            return to_pandas(self._plan().select(columns, lineage=lineage), categories)
 
     def to_arrow(
         self,
@@ -103,9 +107,10 @@ class Flat:
             KeyError: There is no such column, or no level has a key of `under`.
             ValueError: `categories` is none of these.
         """
-        from .arrow import to_arrow
+        from .frames.arrow import to_arrow
 
-        return to_arrow(self._plan().select(columns, lineage=lineage), categories)
+        with unhurried():
+            return to_arrow(self._plan().select(columns, lineage=lineage), categories)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write all records into one flat Parquet file, which pandas, polars, DuckDB and Spark read as it is.
@@ -120,7 +125,7 @@ class Flat:
             StoreError: The disk refused; a file that was there is as it was.
             KeyError: No level has a key of `under`.
         """
-        from .parquet import to_parquet
+        from .frames.parquet import to_parquet
 
         to_parquet(self._plan(), path)
 
@@ -151,7 +156,7 @@ class Flat:
             KeyError: There is no such column, or no level has a key of `under`.
             ValueError: Names differ only in case, and the session takes such for the same; or there is no column.
         """
-        from .spark import to_spark
+        from .frames.spark import to_spark
 
         return to_spark(self._plan().select(columns, lineage=lineage), spark, skip_damaged=skip_damaged)
 
@@ -167,7 +172,7 @@ class Flat:
         Raises:
             KeyError: No level has a key of `under`.
         """
-        from .scan import scan
+        from .frames.scan import scan
 
         return scan(self._plan())
 
@@ -182,6 +187,6 @@ class Flat:
             KeyError: No level has a key of `under`.
             polars.exceptions.PolarsError: The query is wrong.
         """
-        from .scan import sql
+        from .frames.scan import sql
 
         return sql(self._plan(), query)
