@@ -18,7 +18,8 @@ from .errors import (
     shortened,
     storing,
 )
-from .experiment import Experiment, Experiments, open_experiments, session_for, stored
+from .experiment import Experiment, open_experiments
+from .experiments import Experiments, session_for, stored
 from .frames.methods import Flat
 from .keeper import RENAMED, RecordKeeper, restore, restore_chain
 from .levels import ROOT

@@ -205,7 +205,8 @@ def _order(begin: Begin) -> tuple[int, float]:
     return begin.run, begin.start
 
 
-def _latest(begins: list[Begin]) -> Begin:
+def latest_begin(begins: list[Begin]) -> Begin:
+    """The begin that counts: of the latest run."""
     return max(begins, key=_order)
 
 
@@ -285,7 +286,7 @@ def died_since(begins: list[Begin], started: float) -> bool:
     Its process may have ended it and gone after its files were read: so, among 16 programs that began experiments as fast as
     they could, a finished one was taken for killed, and its number tried again. Now that it is gone nothing changes any more.
     """
-    return machine.found_gone(machine_of(_latest(begins).header), started)
+    return machine.found_gone(machine_of(latest_begin(begins).header), started)
 
 
 def _read(units: Iterable[UnitPlace]) -> tuple[list[Begin], list[End], Signs]:

@@ -20,12 +20,12 @@ from .claim import check_collection
 from .columns import Decoded
 from .deletion import finish_deletions
 from .gather import TooWideError
+from .holders import is_cut
 from .pack import parquet, publish
 from .packed import MARK, Key, open_pack, packed_text
 from .packmeta import PackMeta, kept_events, load_meta
 from .packread import read_frame, read_schema, verify
 from .removal import remove_superseded
-from .replay import spans
 from .report import CompactionReport
 from .snapshot import GONE, LOCAL, list_collection
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .layout import ClaimName
     from .packed import Pack
     from .snapshot import Listing, UnitPlace
-    from .unit import Header
 
 TARGET: Final = 64 << 20
 """Bytes of logs whose units go into one pack: about 3 M records of two numbers. Their columns are in memory four times."""
@@ -356,14 +355,3 @@ def _read_log(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
         raise _Left(UNVERIFIED)
     meta = PackMeta(header, kept_events(decoded.events), decoded.rows, len(data), zlib.crc32(data), decoded.beat)
     return meta, decoded.frame
-
-
-def is_cut(data: bytes, header: Header) -> bool:
-    """Whether a log ends with its last verified entry: its writer has let go of it, and cut it to what is used.
-
-    One that is still written to has zeros behind: a mapped log all of its blocks, another one what was written ahead.
-    """
-    last = None
-    for last in spans(data, header, []):  # noqa: B007
-        pass
-    return last is not None and last.verified and last.stop == len(data)

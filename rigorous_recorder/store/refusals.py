@@ -1,10 +1,11 @@
-"""What a journal says when the system refuses to store, or the disk to confirm what was stored."""
+"""What is said when the system refuses to store, the disk to confirm what was stored, and of what was deleted."""
 
 from __future__ import annotations
 
 import errno
 
-from ..errors import StoreError, hint_for
+from ..errors import DeletedError, StoreError, hint_for
+from . import layout
 
 
 def not_stored(error: OSError, folder: str | None) -> StoreError:
@@ -29,5 +30,17 @@ def not_confirmed(error: OSError, folder: str | None) -> StoreError:
             else "It is safe from a crash of this program, not from one of the machine. "
             "Hint: check the disk, and copy the collection elsewhere"
         ),
+        folder,
+    )
+
+
+def deleted(folder: str) -> DeletedError:
+    """An attempt was deleted, and with it what was recorded into its folder, or is to be."""
+    path, claim, attempt = folder.rsplit("/", 2)
+    name = layout.parse_claim(claim)
+    return DeletedError(
+        errno.ENOENT,
+        f"{'the attempt' if name is None else f'the attempt of experiment {name.number}'} was deleted. "
+        f"Hint: until the trash is emptied, what there is of it is in {path}/{layout.TRASH}/{claim}-{attempt}",
         folder,
     )
