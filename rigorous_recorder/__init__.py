@@ -8,7 +8,8 @@ from __future__ import annotations
 from .accessors.interop import under
 from .accessors.joining import concat
 from .accessors.on_import import install as _install
-from .collection import CollectionView, ExperimentCollection
+from .collection import ExperimentCollection
+from .collection_view import CollectionView
 from .errors import DamageWarning, RecorderError, RecorderWarning
 from .experiment import Experiment
 from .keeper import RecordKeeper

@@ -13,7 +13,7 @@ from .keeper import RecordKeeper
 from .reading import read_collection
 from .session import EXIT_WAIT, Session, sessions
 from .store import claim as claims
-from .store import latest
+from .store import latest, refusals
 from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, STALE, Course, latest_begin
 from .store.background import background
 from .store.snapshot import AttemptPlace, is_deleted
@@ -184,7 +184,10 @@ class Experiment(RecordKeeper):
         if live is not None:
             live.close(error)
         else:
-            runs = [_run(attempt) for attempt in self._view().attempts]
+            view = self._view()
+            if view.unlisted:  # the run that this would end may be there
+                raise refusals.not_known(view.unlisted[0], f"experiment {self.number} cannot be closed")
+            runs = [_run(attempt) for attempt in view.attempts]
             self._session.end(*_outcome(error), max(runs, default=0))
         self._facts = None
 
@@ -216,7 +219,10 @@ class Experiment(RecordKeeper):
         from .store.deletion import held
         from .store.holders import holder_of, holders
 
-        attempt = next(iter(self._view().attempts), None)
+        view = self._view()
+        if view.unlisted:
+            raise refusals.not_known(view.unlisted[0], f"experiment {self.number} cannot be deleted")
+        attempt = next(iter(view.attempts), None)
         state = attempt.course.state if attempt is not None and attempt.course is not None else None
         if place.folder in open_experiments:
             raise ClosedError(

@@ -198,13 +198,15 @@ class RecordKeeper(Flat, Node):
 
     def _view(self) -> View:
         from .reading import read_attempt, read_collection, read_memory
-        from .store.snapshot import attempt_units
+        from .store.snapshot import list_attempt
 
         if self._session.place is None:
             return read_memory(self._session.journal.memory())
         with storing("the records cannot be read", self._session.folder):
             view = read_collection(self._session.path, claims=())
-            attempt = read_attempt(view, self._session.place, attempt_units(self._session.place))
+            units, listing = list_attempt(self._session.place)
+            view.note(listing)
+            attempt = read_attempt(view, self._session.place, units)
         if attempt.units:
             view.attempts.append(attempt)
         return view

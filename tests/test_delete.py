@@ -15,6 +15,7 @@ import units
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder import session as sessions
 from rigorous_recorder.errors import ClosedError, DeletedError, RecorderError
+from rigorous_recorder.store import compact as compacting
 from rigorous_recorder.store import deletion, layout
 from rigorous_recorder.store.packed import open_pack
 
@@ -104,6 +105,20 @@ def test_emptying_the_trash_brings_nothing_back(tmp_path, compacted):
     shutil.copytree(copy, path, dirs_exist_ok=True)  # as a merge brings it back
     assert numbers(collection) == REST
     studies.at_once(path)
+    assert numbers(collection) == REST
+
+
+def test_compaction_comes_to_rest_while_the_pack_of_what_was_deleted_has_to_wait(tmp_path):
+    """On a network file system the old pack stays for an hour: its other units were written anew by each compaction."""
+    collection = study(tmp_path / "study")
+    studies.at_once(collection.path)
+    collection.experiments[2].delete()
+    report = compacting.compact(collection.path, grace=3600)
+    assert (report.units, report.packs, report.removed, report.waiting) == (3, 1, 0, 1)
+    report = compacting.compact(collection.path, grace=3600)
+    assert (report.units, report.packs, report.removed, report.waiting) == (0, 0, 0, 1)
+    assert studies.at_once(collection.path).removed == 1
+    assert len(studies.packs(collection.path)) == 1
     assert numbers(collection) == REST
 
 

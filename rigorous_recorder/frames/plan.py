@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from rigorous_recorder.branches import Branch, Condition
     from rigorous_recorder.levels import LevelId
-    from rigorous_recorder.reading import AttemptView, UnitView, View
+    from rigorous_recorder.parts import UnitView
+    from rigorous_recorder.reading import AttemptView, View
     from rigorous_recorder.store.replay import Finding
     from rigorous_recorder.store.source import UnitSource
 

@@ -25,7 +25,7 @@ from .pack import parquet, publish
 from .packed import MARK, Key, open_pack, packed_text
 from .packmeta import PackMeta, kept_events, load_meta
 from .packread import read_frame, read_schema, verify
-from .removal import remove_superseded
+from .removal import UNREADABLE, remove_superseded
 from .report import CompactionReport
 from .snapshot import GONE, LOCAL, list_collection
 
@@ -136,6 +136,8 @@ class Compaction:
     def run(self) -> None:
         """Write the new packs."""
         listing = list_collection(self.path)
+        if listing.packs.unlisted is not None:  # what is in packs already would be written once more
+            return
         finish_deletions(self.path, listing)
         for sentence in listing.packs.damage:
             self.report.leave(DAMAGED, sentence)
@@ -144,18 +146,20 @@ class Compaction:
         small = [
             pack
             for pack in listing.packs.packs
-            if _has_deleted(pack, listing) or (_is_small(pack) and pack.path in counting)
+            if pack.path in counting and (_has_deleted(pack, listing) or _is_small(pack))
         ]
         total = len(todo) + sum(len(pack.units) for pack in small)
         for done, (claim, place) in enumerate(todo):
             self._tell(done, total)
             try:
-                self._add(Member(claim, *_read(place)))
+                member = Member(claim, *_read(place))
             except _Left as why:
                 self.report.leave(str(why), place.path)
             except OSError as error:
-                if error.errno not in GONE:
-                    raise  # else it was sealed or compacted meanwhile
+                if error.errno not in GONE:  # else it was sealed or compacted meanwhile
+                    self.report.leave(UNREADABLE, place.path)
+            else:
+                self._add(member)
         self._merge(small, counting, listing, lambda done: self._tell(len(todo) + done, total))
         self._flush()
         self._tell(total, total)
@@ -170,6 +174,11 @@ class Compaction:
                 course = read_course(attempt, units)
             except FormatError:
                 course = None  # what can be read of it can still be compacted
+            except OSError as error:
+                if error.errno in GONE:
+                    continue  # it was sealed or compacted meanwhile
+                self.report.leave(UNREADABLE, error.filename or attempt.folder, len(loose))
+                continue
             if course is not None and course.state in (RUNNING, STALE):
                 self.report.leave(RUNNING_STILL, attempt.folder, len(loose))
                 continue

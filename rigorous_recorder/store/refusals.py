@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 from ..errors import DeletedError, StoreError, hint_for
 from . import layout
+
+if TYPE_CHECKING:
+    from .listing import Unlisted
 
 
 def not_stored(error: OSError, folder: str | None) -> StoreError:
@@ -31,6 +35,16 @@ def not_confirmed(error: OSError, folder: str | None) -> StoreError:
             "Hint: check the disk, and copy the collection elsewhere"
         ),
         folder,
+    )
+
+
+def not_known(unlisted: Unlisted, what: str) -> StoreError:
+    """What needs to know all that there is cannot be done, since a folder cannot be listed."""
+    return StoreError(
+        unlisted.errno,
+        f"{what}: the folder cannot be listed ({unlisted.why}), and what is in it matters for this. "
+        f"Hint: {hint_for(unlisted.errno)}",
+        unlisted.folder,
     )
 
 
