@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from .errors import ClosedError, RecorderWarning, shortened, storing, warn
+from .errors import ClosedError, DeletedError, RecorderWarning, shortened, storing, warn
 from .interrupts import finish_first
 from .keeper import RecordKeeper
 from .reading import read_collection
@@ -195,8 +195,9 @@ class Experiment(RecordKeeper):
         """Move the attempt into the collection's trash: nothing of it is read any more, and its number is not given again.
 
         It can be restored by hand, until the trash is emptied (docs/format.md, "Deleted attempts"). What is of it in compacted
-        packs comes into the trash with the next `compact()`. A second call changes nothing. A worker that has let go of its
-        file, after five seconds without a record, meets a DeletedError with its next one.
+        packs comes into the trash with the next `compact()`. A second call changes nothing. Who reads on in records or keepers
+        of it that he held meets a DeletedError, and so does, with its next record, a worker that had let go of its file,
+        after five seconds without one.
 
         Raises:
             ClosedError: It is running, or stale and not closed, or a process still records into it: the one that began it,
@@ -213,6 +214,7 @@ class Experiment(RecordKeeper):
                 session.close(f"experiment {self.number} was deleted")
                 session.close_editor()
             delete_attempt(session.path, place)
+            session.forsake(f"experiment {self.number} was deleted")
 
     def _refuse_deletion(self, place: AttemptPlace) -> None:
         """Raise why it cannot be deleted, if so: what this process has open itself, it closes."""
@@ -289,7 +291,10 @@ class Experiment(RecordKeeper):
         notes = self._session.notes
         if self._facts is None and self._began is not None and not self._session.closed:
             return {**notes, **self._began}
-        course = self._course()
+        try:
+            course = self._course()
+        except DeletedError:
+            course = None
         return {**notes, **({"experiment_number": self.number} if course is None else course.automatic(self.number))}
 
     @property
@@ -354,7 +359,11 @@ class Experiment(RecordKeeper):
 
     def __repr__(self) -> str:
         """Number, state, records and info."""
-        return f"<Experiment {self.number} {self.state}, {self.n_records} records, {shortened(repr(self.info))}>"
+        try:
+            facts = f"{self.state}, {self.n_records} records"
+        except DeletedError:
+            facts = "deleted"
+        return f"<Experiment {self.number} {facts}, {shortened(repr(self.info))}>"
 
 
 def _run(view: AttemptView) -> int:

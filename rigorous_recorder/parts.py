@@ -5,9 +5,9 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .errors import RecorderError, storing
+from .errors import FormatError, storing
 from .record import Record, merge_columns, merge_records
-from .store.snapshot import open_unit
+from .store.snapshot import open_unit, was_deleted, why_gone
 from .values import copied
 
 if TYPE_CHECKING:
@@ -47,15 +47,17 @@ class UnitPart:
         self._asked = 0
 
     def source(self) -> UnitSource:
-        """The unit, read again where it is now unless it was small enough to keep."""
+        """The unit, read again where it is now unless it was small enough to keep.
+
+        Raises:
+            RecorderError: It is nowhere any more.
+        """
         if self._source is not None:
             return self._source
         assert self._place is not None  # only units with a place are let go of
         source = open_unit(self._place)
         if source is None:
-            raise RecorderError(
-                f"{self._place.path} was there and is gone. Hint: was the collection moved or cleaned up?"
-            )
+            raise why_gone(self._place)
         return source
 
     def positions(self, source: UnitSource) -> Sequence[int]:
@@ -80,10 +82,16 @@ class UnitPart:
         """The allowed rows from `start` to before `stop`, merged with what they inherit, some thousand at a time.
 
         Raises:
+            DeletedError: The attempt was deleted meanwhile.
             StoreError: The unit's file cannot be read any more.
         """
         with storing("the records cannot be read", self._place.path if self._place is not None else "in memory"):
-            yield from self._chunks(start, stop)
+            try:
+                yield from self._chunks(start, stop)
+            except (FormatError, OSError) as error:  # of a pack that is gone, as one that is damaged
+                if self._place is not None and was_deleted(self._place.folder):
+                    raise why_gone(self._place) from error
+                raise
 
     def _chunks(self, start: int, stop: int) -> Iterator[Iterator[Record]]:
         source = _recent.get(self)

@@ -269,6 +269,10 @@ class Session:
             raise
         self.closed = why  # not before: what a KeyboardInterrupt left undone, a second call does
 
+    def forsake(self, why: str) -> None:
+        """Give another reason for taking no records: it was closed before, and the way back that this told of is barred."""
+        self.closed = self.journal.closed = why
+
     def _close_journal(self, journal: Journal, why: str) -> None:
         background.unwatch(journal)
         if not journal.folder:

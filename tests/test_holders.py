@@ -118,7 +118,7 @@ def test_a_worker_that_records_into_it(held):
     for _ in range(2):
         kind, sentence = ask(worker, "add 32")
         assert kind == "DeletedError"
-        assert "the attempt of experiment 3 was deleted. Hint: until the trash is emptied" in sentence
+        assert "The attempt of experiment 3 was deleted. Hint: until the trash is emptied" in sentence
     (trash,) = Path(collection.path, "trash").iterdir()
     assert str(trash) in sentence
     assert numbers(collection) == [1, 1, 2, 2, 4, 4]
@@ -253,6 +253,6 @@ def test_a_deleted_error_is_one_of_the_system(tmp_path):
     collection = study(tmp_path / "study")
     one, keeper = collection.experiments[0], collection.keeper(experiment_number=1)
     one.delete()
-    with pytest.raises(DeletedError, match="the attempt of experiment 1 was deleted") as caught:
+    with pytest.raises(DeletedError, match="The attempt of experiment 1 was deleted") as caught:
         keeper.update(late=True)
     assert caught.value.filename == one._session.folder

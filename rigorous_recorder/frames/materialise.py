@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rigorous_recorder.errors import DamageWarning, RecorderError, warn
+from rigorous_recorder.errors import RecorderError
 from rigorous_recorder.store import files
 from rigorous_recorder.store.names import EXACT, LEVEL, column_name
 from rigorous_recorder.store.notes import UNDECODABLE
 from rigorous_recorder.store.packread import Wanted, damaged, read_frames
 from rigorous_recorder.store.source import PackSource
 
+from .part import warn_lacking
 from .widening import widened
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def materialise(plan: Plan, asked: Iterable[Asked] | None = None) -> Rows:
         try:
             values = [_own(series, exact, column.dtype, frame.height) for column, series, exact in found]
         except UNDECODABLE as error:  # a value that stands beside its column
-            _lacks(part, damaged(part.place.path if part.place else "in memory", error))
+            warn_lacking(part.place, part.rows, damaged(part.place.path if part.place else "in memory", error))
             continue
         stretches.append((part, frame[LEVEL]))
         for (column, series, exact), series_of_column in zip(found, values, strict=True):
@@ -130,12 +131,8 @@ def _opened(part: Part) -> Part | None:
     try:
         return part.opened()
     except (RecorderError, OSError) as error:
-        _lacks(part, error)
+        warn_lacking(part.place, part.rows, error)
         return None
-
-
-def _lacks(part: Part, error: Exception) -> None:
-    warn(f"{error} The frame lacks its {part.rows:,} rows.", DamageWarning)
 
 
 def _read_packs(asked: list[Asked], own: Sequence[Column]) -> list[pl.DataFrame | None]:
@@ -151,7 +148,7 @@ def _read_packs(asked: list[Asked], own: Sequence[Column]) -> list[pl.DataFrame 
         if gone and all(source.moved() for source in gone):
             return _read_packs(asked, own)  # they were compacted meanwhile
         if len(asked) == 1:
-            _lacks(asked[0][0], error)
+            warn_lacking(asked[0][0].place, asked[0][0].rows, error)
             return [None]
     return [frame for one in asked for frame in _read_packs([one], own)]
 
@@ -169,7 +166,7 @@ def _read_log(part: Part, own: Sequence[Column]) -> pl.DataFrame | None:
     try:
         frame = part.source.frame(list(_needed(part, own))).head(part.rows)
     except (RecorderError, OSError) as error:
-        _lacks(part, error)
+        warn_lacking(part.place, part.rows, error)
         return None
     where = part.where()
     return frame if where is None else frame.filter(where)

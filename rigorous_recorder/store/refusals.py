@@ -54,7 +54,7 @@ def deleted(folder: str) -> DeletedError:
     name = layout.parse_claim(claim)
     return DeletedError(
         errno.ENOENT,
-        f"{'the attempt' if name is None else f'the attempt of experiment {name.number}'} was deleted. "
+        f"{'The attempt' if name is None else f'The attempt of experiment {name.number}'} was deleted. "
         f"Hint: until the trash is emptied, what there is of it is in {path}/{layout.TRASH}/{claim}-{attempt}",
         folder,
     )

@@ -8,8 +8,8 @@ import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..errors import FormatError
-from . import files, layout
+from ..errors import FormatError, RecorderError
+from . import files, layout, refusals
 from .layout import UnitName
 from .listing import Unlisted, names_until_settled
 from .packed import Key, Packs, list_packs, open_pack
@@ -291,7 +291,20 @@ def attempt_folder(path: str, claim: ClaimName, attempt: str) -> str:
 
 def is_deleted(place: AttemptPlace) -> bool:
     """Whether an attempt was deleted."""
-    return files.exists(f"{place.folder.rpartition('/')[0]}/{layout.deleted_name(place.id)}")
+    return was_deleted(place.folder)
+
+
+def was_deleted(folder: str) -> bool:
+    """Whether the attempt that has, or had, this folder was deleted."""
+    claim, _, attempt = folder.rpartition("/")
+    return layout.is_id(attempt) and files.exists(f"{claim}/{layout.deleted_name(attempt)}")
+
+
+def why_gone(place: UnitPlace) -> RecorderError:
+    """Why a unit that was there is nowhere any more, for who wants to read it."""
+    if was_deleted(place.folder):
+        return refusals.deleted(place.folder)
+    return RecorderError(f"{place.path} was there and is gone. Hint: was the collection moved or cleaned up?")
 
 
 def list_attempt(place: AttemptPlace) -> tuple[list[UnitPlace], Listing]:
