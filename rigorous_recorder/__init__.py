@@ -12,7 +12,8 @@ from .store.memory import settled as _settled
 
 with _settled():  # a tenth of the time of importing
     from .accessors.on_import import install as _install
-    from .collection import CollectionView, ExperimentCollection
+    from .collection import ExperimentCollection
+    from .collection_view import CollectionView
     from .errors import DamageWarning, RecorderError, RecorderWarning
     from .experiment import Experiment
     from .keeper import RecordKeeper

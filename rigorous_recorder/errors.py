@@ -11,6 +11,7 @@ RecorderError
 ├── NotACollectionError (ValueError)       a path that is no collection of ours
 ├── FormatError (ValueError)               a newer, foreign or damaged file
 ├── StoreError (OSError)                   the disk refused
+├── DeletedError (FileNotFoundError)       an attempt that was deleted meanwhile
 ├── MissingLibraryError (ImportError)      an optional library that is not installed
 ├── HandleError (TypeError)                a keeper that cannot be handed to another process
 ├── FrameError (TypeError)                 what is no frame, or frames that do not fit together
@@ -115,6 +116,10 @@ class FormatError(RecorderError, ValueError):
 
 class StoreError(RecorderError, OSError):
     """The operating system refused to store. What was recorded before is safe."""
+
+
+class DeletedError(RecorderError, FileNotFoundError):
+    """What was to be read, or recorded into, is an attempt that somebody has deleted meanwhile."""
 
 
 class MissingLibraryError(RecorderError, ImportError):

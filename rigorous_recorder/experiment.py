@@ -1,32 +1,28 @@
-"""`Experiment`, a numbered attempt: a keeper that is its own context manager, and `Experiments`, all of them."""
+"""`Experiment`, a numbered attempt: a keeper that is its own context manager."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from .errors import ClosedError, RecorderWarning, UnknownIndexError, shortened, storing, warn
+from .errors import ClosedError, DeletedError, RecorderWarning, shortened, storing, warn
 from .interrupts import finish_first
 from .keeper import RecordKeeper
 from .reading import read_collection
 from .session import EXIT_WAIT, Session, sessions
 from .store import claim as claims
-from .store import latest
-from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, STALE, Course
+from .store import latest, refusals
+from .store.attempt import FAILED, FINISHED, INTERRUPTED, RUNNING, STALE, Course, latest_begin
 from .store.background import background
 from .store.snapshot import AttemptPlace, is_deleted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
-
-    import pandas as pd
-    import polars as pl
 
     from .reading import AttemptView
     from .session import Options
@@ -190,7 +186,10 @@ class Experiment(RecordKeeper):
         if live is not None:
             live.close(error)
         else:
-            runs = [_run(attempt) for attempt in self._view().attempts]
+            view = self._view()
+            if view.unlisted:  # the run that this would end may be there
+                raise refusals.not_known(view.unlisted[0], f"experiment {self.number} cannot be closed")
+            runs = [_run(attempt) for attempt in view.attempts]
             self._session.end(*_outcome(error), max(runs, default=0))
         self._facts = None
 
@@ -198,11 +197,13 @@ class Experiment(RecordKeeper):
         """Move the attempt into the collection's trash: nothing of it is read any more, and its number is not given again.
 
         It can be restored by hand, until the trash is emptied (docs/format.md, "Deleted attempts"). What is of it in compacted
-        packs comes into the trash with the next `compact()`. A second call changes nothing. What a worker still adds, by a
-        keeper of it that was handed over, goes to the trash as well, and nobody tells the worker.
+        packs comes into the trash with the next `compact()`. A second call changes nothing. Who reads on in records or keepers
+        of it that he held meets a DeletedError, and so does, with its next record, a worker that had let go of its file,
+        after five seconds without one.
 
         Raises:
-            ClosedError: It is running, or stale and not closed.
+            ClosedError: It is running, or stale and not closed, or a process still records into it: the one that began it,
+                after somebody else has closed it, or a worker to which a keeper of it was handed. The message names it.
             StoreError: The disk refused.
         """
         from .store.deletion import delete_attempt
@@ -211,18 +212,40 @@ class Experiment(RecordKeeper):
         assert place is not None  # an experiment is on disk
         with storing(f"experiment {self.number} cannot be deleted", session.path):
             if not is_deleted(place):
-                attempts = self._view().attempts
-                state = attempts[0].course.state if attempts and attempts[0].course else None
-                if state == RUNNING or place.folder in open_experiments:
-                    raise ClosedError(f"Experiment {self.number} is running. Hint: delete it when it is closed.")
-                if state == STALE:
-                    raise ClosedError(
-                        f"Experiment {self.number} is stale: it may still be running on another host. "
-                        "Hint: when it is not, close(error='...') settles it."
-                    )
+                self._refuse_deletion(place)
                 session.close(f"experiment {self.number} was deleted")
                 session.close_editor()
             delete_attempt(session.path, place)
+            session.forsake(f"experiment {self.number} was deleted")
+
+    def _refuse_deletion(self, place: AttemptPlace) -> None:
+        """Raise why it cannot be deleted, if so: what this process has open itself, it closes."""
+        from .store.deletion import held
+        from .store.holders import holder_of, holders
+
+        view = self._view()
+        if view.unlisted:
+            raise refusals.not_known(view.unlisted[0], f"experiment {self.number} cannot be deleted")
+        attempt = next(iter(view.attempts), None)
+        state = attempt.course.state if attempt is not None and attempt.course is not None else None
+        if place.folder in open_experiments:
+            raise ClosedError(
+                f"Experiment {self.number} is running, in this process. Hint: delete it when it is closed."
+            )
+        if state in (RUNNING, STALE):
+            assert attempt is not None  # it has a state
+            who = holder_of(latest_begin(attempt.begins).header)
+            if state == RUNNING:
+                raise ClosedError(
+                    f"Experiment {self.number} is running: {who} records it. Hint: delete it when it is closed."
+                )
+            raise ClosedError(
+                f"Experiment {self.number} is stale: {who} may still be recording it. "
+                "Hint: when it is not, close(error='...') settles it."
+            )
+        holder = next(holders(self._session.path, place, self._session.writers), None)
+        if holder is not None:
+            raise held(place, holder)
 
     def _finish(self, error: BaseException | str | None) -> None:
         session = self._session
@@ -270,7 +293,10 @@ class Experiment(RecordKeeper):
         notes = self._session.notes
         if self._facts is None and self._began is not None and not self._session.closed:
             return {**notes, **self._began}
-        course = self._course()
+        try:
+            course = self._course()
+        except DeletedError:
+            course = None
         return {**notes, **({"experiment_number": self.number} if course is None else course.automatic(self.number))}
 
     @property
@@ -335,7 +361,11 @@ class Experiment(RecordKeeper):
 
     def __repr__(self) -> str:
         """Number, state, records and info."""
-        return f"<Experiment {self.number} {self.state}, {self.n_records} records, {shortened(repr(self.info))}>"
+        try:
+            facts = f"{self.state}, {self.n_records} records"
+        except DeletedError:
+            facts = "deleted"
+        return f"<Experiment {self.number} {facts}, {shortened(repr(self.info))}>"
 
 
 def _run(view: AttemptView) -> int:
@@ -361,110 +391,6 @@ def _outcome(error: BaseException | str | None) -> tuple[str, str | None]:
 
 def _shortened(text: str) -> str:
     return text.encode(errors="replace")[:MAX_ERROR].decode(errors="ignore")
-
-
-def stored(view: AttemptView, path: str, options: Options) -> Experiment:
-    """An experiment as it was read."""
-    assert view.place is not None  # attempts on disk have a place
-    session = session_for(path, view, options)
-    root = view.levels.by_id.get(view.root)
-    experiment = Experiment.__new__(Experiment)
-    experiment._session = session
-    experiment._journal = session.journal
-    experiment._parent = None
-    experiment._level = view.root
-    begun = {} if view.course is None else view.course.info
-    experiment._data = dict(begun if root is None else root.data)
-    experiment._stamps = dict(root.stamps) if root else {}
-    experiment._pendings = None
-    experiment._defined = experiment.token = None
-    experiment.switch = b""
-    experiment._began = None
-    experiment._facts = Facts(view.course, view.rows)
-    return experiment
-
-
-def session_for(path: str, view: AttemptView, options: Options) -> Session:
-    """This process's session of an attempt: the one that records it, or one that only takes edits."""
-    place = view.place
-    assert place is not None  # attempts on disk have a place
-    session = sessions.get(place.folder)
-    if session is None:
-        session = Session(path, place, options)
-        session.close(
-            f"experiment {place.claim.number} was opened for reading. "
-            f"Hint: collection.resume_experiment({place.claim.number}) records on"
-        )
-    session.notes = view.notes
-    return session
-
-
-class Experiments(Sequence[Experiment]):
-    """All attempts of a collection, by number and try, as they were when this was asked for."""
-
-    __slots__ = ("_experiments",)
-
-    def __init__(self, experiments: list[Experiment]) -> None:
-        self._experiments = experiments
-
-    def __len__(self) -> int:
-        """The number of attempts."""
-        return len(self._experiments)
-
-    @overload
-    def __getitem__(self, index: int) -> Experiment: ...
-    @overload
-    def __getitem__(self, index: slice) -> Experiments: ...
-    def __getitem__(self, index: int | slice) -> Experiment | Experiments:
-        """One attempt by its position (not its number), or a slice.
-
-        Raises:
-            IndexError: There is no such attempt.
-        """
-        if isinstance(index, slice):
-            return Experiments(self._experiments[index])
-        try:
-            return self._experiments[index]
-        except IndexError:
-            raise UnknownIndexError(f"There is no attempt {index}: there are {len(self)}.") from None
-
-    def __iter__(self) -> Iterator[Experiment]:
-        """The attempts in order."""
-        return iter(self._experiments)
-
-    def _table(self) -> pl.DataFrame:
-        from .frames.runs import facts, runs_table  # which bring polars
-
-        return runs_table(
-            [facts(one.number, one._level[0], one.info, one._course(), one.n_records) for one in self._experiments]
-        )
-
-    def to_polars(self) -> pl.DataFrame:
-        """The table of runs as a polars frame.
-
-        Returns:
-            A row for each attempt: `experiment_number`, `rr_attempt`, `state`, its info, `error_number`, `had_error`,
-            `experiment_start_time` and `experiment_end_time` (seconds since the epoch), `experiment_duration` (seconds),
-            `n_records`, `error`, and `fingerprint`, which is equal where the info is.
-        """
-        from .frames.polars import table_frame
-
-        return table_frame(self._table())
-
-    def to_pandas(self) -> pd.DataFrame:
-        """The table of runs as a pandas frame; see `to_polars`."""
-        from .frames.pandas import table_frame
-
-        return table_frame(self._table())
-
-    def __repr__(self) -> str:
-        """One line per attempt, of more than 60 the first and the last 30."""
-        hidden = len(self) - 60
-        shown = self._experiments if hidden <= 0 else [*self._experiments[:30], *self._experiments[-30:]]
-        lines = list(map(repr, shown))
-        if hidden > 0:
-            lines.insert(30, f"… {hidden:,} more")
-        return "\n".join(lines) or "<no experiments>"
 
 
 @atexit.register

@@ -198,20 +198,29 @@ class RecordKeeper(Flat, Node):
 
     def _view(self) -> View:
         from .reading import read_attempt, read_collection, read_memory
-        from .store.snapshot import attempt_units
+        from .store import refusals
+        from .store.snapshot import is_deleted, list_attempt
 
         if self._session.place is None:
             return read_memory(self._session.journal.memory())
         with storing("the records cannot be read", self._session.folder):
             view = read_collection(self._session.path, claims=())
-            attempt = read_attempt(view, self._session.place, attempt_units(self._session.place))
+            units, listing = list_attempt(self._session.place)
+            view.note(listing)
+            attempt = read_attempt(view, self._session.place, units)
+            if not attempt.units and is_deleted(self._session.place):
+                raise refusals.deleted(self._session.folder)
         if attempt.units:
             view.attempts.append(attempt)
         return view
 
     @property
     def records(self) -> Records:
-        """All records at or below this keeper, of all processes, as a lazy sequence fixed at this call."""
+        """All records at or below this keeper, of all processes, as a lazy sequence fixed at this call.
+
+        Raises:
+            DeletedError: The experiment was deleted.
+        """
         view = self._view()
         view.warn()
         return view.records(branches=[self._branch()])

@@ -11,6 +11,7 @@ from .adding import Adder, as_dict
 from .errors import InvalidCallError, UnknownKeyError, nearest, storing
 from .levels import AUTOMATIC, UNEDITED, fingerprint, merge, pack_edit, pack_level
 from .lineage import lineage_text
+from .store import refusals
 from .store import unit as u
 from .store.lock import LOCK
 from .values import REFUSALS, SCALARS, copied, encode_exact, encode_record, frozen, refusal, text_keys, type_note
@@ -202,7 +203,12 @@ class Node(Adder):
 
     def _catch_up(self) -> None:
         """Learn what others have set since this was read: an edit must win over those before it."""
-        for attempt in self._view().attempts if self._session.place is not None else ():
+        if self._session.place is None:
+            return
+        view = self._view()
+        if view.unlisted:  # those may have a higher version than this edit would get
+            raise refusals.not_known(view.unlisted[0], "the level cannot be edited")
+        for attempt in view.attempts:
             level = attempt.levels.by_id.get(self._level)
             if level is not None:
                 self.learn(level.data, level.stamps)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from .branches import ATTEMPT_DIGITS, ATTEMPT_KEY, Branch, Condition, check_branch, pick, under_text, wants_none
-from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, shortened, storing, warn
+from .errors import DamageWarning, RecorderError, UnknownKeyError, nearest, shortened, warn
 from .levels import AUTOMATIC, ROOT, LevelEntry, LevelId, Levels, unpack_edit, unpack_level
 from .lineage import level_text, lineage_text
-from .record import Record, Records, merge_columns, merge_records
+from .parts import UnitPart, UnitView
+from .record import Records
 from .store import attempt as attempts
 from .store import layout
 from .store import unit as u
+from .store.listing import Unlisted
 from .store.packed import list_packs
 from .store.snapshot import (
     AttemptPlace,
@@ -28,7 +28,7 @@ from .store.snapshot import (
     open_unit,
 )
 from .store.source import LogSource
-from .values import copied, short
+from .values import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,156 +36,15 @@ if TYPE_CHECKING:
     from .levels import Level
     from .store.attempt import Begin, Course, End
     from .store.replay import Finding
+    from .store.snapshot import Listing
     from .store.source import UnitSource
 
 KEEP: Final = 1 << 20
 """A log of at most so many bytes is kept in memory after it was read; a larger one is read again when it is needed."""
-
-
-CHUNK: Final = 8192
-"""Rows that an iteration reads at a time, or fewer of many columns: so many that they have about `CELLS` values."""
-CELLS: Final = 1 << 21
-FEWEST: Final = 8
-"""Rows that an iteration reads at a time of however many columns."""
 SHOWN: Final = 5
 """Values that an error shows."""
-FEW: Final = 64
-"""Rows up to which single dicts are made faster than columns are read."""
-
 FEW_LOOSE: Final = 64
 """Units outside of compacted packs that are opened only to count their rows."""
-
-
-_recent: Final[weakref.WeakKeyDictionary[UnitPart, UnitSource]] = weakref.WeakKeyDictionary()
-"""The unit that was read last, with its columns in memory: one, so that memory stays bounded."""
-
-
-class UnitPart:
-    """The rows of one unit, or those of them whose level is allowed."""
-
-    __slots__ = ("__weakref__", "_allowed", "_asked", "_attempt", "_locals", "_place", "_positions", "_rows", "_source")
-
-    def __init__(self, attempt: AttemptView, unit: UnitView, allowed: set[LevelId] | None) -> None:
-        self._attempt = attempt
-        self._place = unit.place
-        self._source = unit.source
-        self._rows = unit.rows
-        self._locals = unit.locals
-        self._allowed = None if allowed is None or allowed.issuperset(unit.locals.values()) else allowed
-        self._positions: Sequence[int] | None = None
-        self._asked = 0
-
-    def source(self) -> UnitSource:
-        """The unit, read again where it is now unless it was small enough to keep."""
-        if self._source is not None:
-            return self._source
-        assert self._place is not None  # only units with a place are let go of
-        source = open_unit(self._place)
-        if source is None:
-            raise RecorderError(
-                f"{self._place.path} was there and is gone. Hint: was the collection moved or cleaned up?"
-            )
-        return source
-
-    def positions(self, source: UnitSource) -> Sequence[int]:
-        """The allowed rows."""
-        if self._allowed is None:
-            return range(self._rows)
-        if self._positions is None:
-            wanted = {local for local, level in self._locals.items() if level in self._allowed}
-            levels = source.levels()
-            self._positions = [row for row in range(self._rows) if int(levels[row]) in wanted]
-        return self._positions
-
-    def __len__(self) -> int:
-        """How many rows are allowed; levels decide alone where they can."""
-        if self._allowed is None:
-            return self._rows
-        if self._allowed.isdisjoint(self._locals.values()):
-            return 0
-        return len(self._positions) if self._positions is not None else len(self.positions(self.source()))
-
-    def chunks(self, start: int, stop: int) -> Iterator[Iterator[Record]]:
-        """The allowed rows from `start` to before `stop`, merged with what they inherit, some thousand at a time.
-
-        Raises:
-            StoreError: The unit's file cannot be read any more.
-        """
-        with storing("the records cannot be read", self._place.path if self._place is not None else "in memory"):
-            yield from self._chunks(start, stop)
-
-    def _chunks(self, start: int, stop: int) -> Iterator[Iterator[Record]]:
-        source = _recent.get(self)
-        if source is None:
-            source = self.source()
-            self._asked += 1
-            if stop - start >= CHUNK or self._asked > 1:  # who asks for a second row will ask for more
-                source = source.loaded()
-                _recent.clear()
-                _recent[self] = source
-        if self._allowed is None and stop - start <= FEW:
-            yield self._chunk(source, source.levels(start, stop), start, stop)
-            return
-        levels = source.levels()
-        step = min(CHUNK, max(FEWEST, CELLS // max(source.width, 1)))
-        for low in range(start, stop, step):
-            high = min(low + step, stop)
-            whole = self._allowed is None
-            part = levels[low:high] if whole else [levels[row] for row in self.positions(source)[low:high]]
-            yield self._chunk(source, part, low, high)
-
-    def _chunk(self, source: UnitSource, part: Sequence[int], start: int, stop: int) -> Iterator[Record]:
-        """The rows [start, stop) of those that are allowed, of which the levels are given."""
-        whole = self._allowed is None
-        rows = range(start, stop) if whole else self.positions(source)[start:stop]
-        locals_ = part.tolist() if hasattr(part, "tolist") else [int(level) for level in part]
-        inherited = {level: self._attempt.inherited(self._locals.get(level)) for level in set(locals_)}
-        bases = {level: base for level, (base, _) in inherited.items()}
-        columns = source.columns(start, stop) if whole and stop - start > FEW else None
-        if columns is not None:
-            merged = merge_columns(locals_, bases, *columns)
-        else:
-            merged = merge_records(locals_, bases, source.records(start, stop) if whole else _gather(source, rows))
-        if not any(shared for _, shared in inherited.values()):
-            return merged
-        return self._with_copies(merged, locals_, inherited)
-
-    def _with_copies(
-        self, merged: Iterator[Record], levels: list[int], inherited: dict[int, tuple[dict[str, Any], tuple[str, ...]]]
-    ) -> Iterator[Record]:
-        """Each record with values of its own where what it inherits could be changed: lists, dicts, sets."""
-        for level, record in zip(levels, merged, strict=True):
-            base, shared = inherited[level]
-            for key in shared:
-                if record[key] is base[key]:
-                    record[key] = copied(base[key])
-            yield record
-
-
-def _gather(source: UnitSource, rows: Sequence[int]) -> list[dict[str, Any]]:
-    """Some rows of a unit, read in one stretch where they lie close together."""
-    if not len(rows):
-        return []
-    first, last = rows[0], rows[-1] + 1
-    if last - first <= 4 * len(rows) + 64:
-        stretch = source.records(first, last)
-        return [stretch[row - first] for row in rows]
-    return [source.records(row, row + 1)[0] for row in rows]
-
-
-class UnitView(msgspec.Struct, frozen=True):
-    """One unit as it was read: where it is, its content if that is kept, its rows, and its local level numbers."""
-
-    place: UnitPlace | None
-    source: UnitSource | None
-    header: u.Header
-    rows: int
-    locals: dict[int, LevelId]
-
-    def sample(self) -> list[dict[str, Any]]:
-        """Some records, own keys only."""
-        source = self.source if self.source is not None or self.place is None else open_unit(self.place)
-        return [] if source is None else source.records(0, min(self.rows, 100))
 
 
 class AttemptView:
@@ -304,7 +163,15 @@ class View:
         self.notes: dict[str, Any] = {}
         self.attempts: list[AttemptView] = []
         self.damage: list[str] = []
+        self.unlisted: list[Unlisted] = []
         self._notes_units: list[UnitView] = []
+
+    def note(self, listing: Listing) -> None:
+        """Take note of what a listing could not see."""
+        self.damage += listing.damage
+        self.unlisted += listing.unlisted
+        if listing.packs.unlisted is not None:
+            self.unlisted.append(listing.packs.unlisted)
 
     def warn(self) -> None:
         """Say once what was damaged."""
@@ -377,10 +244,15 @@ class View:
 def read_collection(path: str, claims: Iterable[layout.ClaimName] | None = None) -> View:
     """Read what a collection holds now, or only some of its claims. Writes nothing."""
     view = View()
-    root = read_notes(view, path)
+    try:
+        root = read_notes(view, path)
+    except OSError as error:
+        root = None
+        view.unlisted.append(Unlisted.of(f"{path}/{layout.NOTES}", error))
+        view.damage.append(view.unlisted[-1].sentence)
     view.notes = {} if root is None else root.data
     listing = list_collection(path, claims)
-    view.damage += listing.packs.damage
+    view.note(listing)
     for place, units in listing.attempts:
         attempt = read_attempt(view, place, units)
         if attempt.units:
@@ -401,7 +273,7 @@ def count_compacted(path: str) -> int | None:
     loose = [unit for unit in places if not unit.pack]
     view = View()
     _note_gaps(view, places)
-    if view.damage or listing.packs.damage or len(loose) > FEW_LOOSE:
+    if view.damage or listing.damage or len(loose) > FEW_LOOSE:
         return None
     number = sum(unit.name.rows or 0 for unit in places if unit.pack)
     for unit in loose:
@@ -416,7 +288,11 @@ def count_compacted(path: str) -> int | None:
 
 
 def read_notes(view: View, path: str) -> Level | None:
-    """The root level of a collection, None where nothing was ever noted. Damage goes into the view."""
+    """The root level of a collection, None where nothing was ever noted. Damage goes into the view.
+
+    Raises:
+        OSError: The folder of the notes cannot be listed.
+    """
     notes = AttemptView(None, {})
     _read_units(view, notes, list_units(f"{path}/{layout.NOTES}")[0])
     return notes.levels.by_id.get(ROOT)
@@ -431,8 +307,10 @@ def read_attempt(view: View, place: AttemptPlace, units: Iterable[UnitPlace]) ->
         and attempt.course.state == attempts.KILLED
         and attempts.died_since(attempt.begins, started)
     ):
-        del view.damage[damage:]
-        attempt = _read_attempt(view, place, attempt_units(place))
+        with suppress(OSError):  # what cannot be listed now, and could a moment ago, is as it was then
+            units = attempt_units(place)
+            del view.damage[damage:]
+            attempt = _read_attempt(view, place, units)
     return attempt
 
 
@@ -487,6 +365,8 @@ def _sentence(finding: Finding) -> str:
 
 
 def _note_gaps(view: View, places: list[UnitPlace]) -> None:
+    if any(one.hides(places[0].folder) for one in view.unlisted if places):
+        return  # they may be there
     for writer, missing in gaps(places).items():
         shown = missing if len(missing) <= SHOWN else f"[{', '.join(map(str, missing[:SHOWN]))}, …]"
         view.damage.append(f"{places[0].folder}/{writer}: the units {shown} are lost.")

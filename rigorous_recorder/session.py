@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .errors import ClosedError, InvalidCallError, warn
 from .levels import LevelId, Stamp
 from .store import attempt as attempts
-from .store import files, latest, layout
+from .store import files, latest, layout, refusals
 from .store import journal as journals
 from .store import unit as u
 from .store.background import background
@@ -33,6 +33,8 @@ SEAL_FROM: Final = 1 << 20
 EXIT_WAIT: Final = 10.0
 """Seconds for which the program's exit waits for the disk, and then for the sealing helper, so that the folder
 then rests (it may be copied next). What is not sealed by then is read as it is."""
+SETTLING: Final = 1.0
+"""Seconds for which a writer waits for a deletion to take its word back, since it has seen the writer's new unit."""
 MOST_DROPPED: Final = 100
 EDITOR_SIZES: Final = (MINIMUM, 256 << 10, 4 << 20)
 
@@ -119,6 +121,25 @@ class Session:
             _close_with_the_worker()
             background.watch(journal, self.options.sync_interval)
 
+    def unit_named(self, journal: Journal) -> None:
+        """The journal's new unit has its name: refuse it if the attempt was deleted.
+
+        Who deletes looks for open logs after the word that it is deleted, and here the word is looked for after the log has its
+        name; so one of the two sees the other. If it is the deletion, it takes its word back.
+
+        Raises:
+            DeletedError: It was deleted.
+        """
+        place = self.place
+        new = self.began and self.run == 1 and journal is self.journal and not journal.opened
+        if place is None or new:  # nobody has heard of it yet
+            return
+        deadline = time.monotonic() + SETTLING
+        while is_deleted(place):
+            if not files.is_folder(place.folder) or time.monotonic() >= deadline:
+                raise refusals.deleted(place.folder)
+            time.sleep(0.01)
+
     @property
     def may_rest(self) -> bool:
         """Whether its file may be closed while nothing is added: in a worker nobody says when an experiment is over."""
@@ -151,6 +172,11 @@ class Session:
     def left_pending(self) -> list[PendingRecord]:
         """The pending records that hold values which were not committed."""
         return [pending for ref in self.pendings if (pending := ref()) is not None and pending.waiting()]
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """The ids of the writers that this process is in it."""
+        return tuple(journal.writer for journal in (self.journal, self._editor) if journal is not None)
 
     def edit_journal(self) -> Journal:
         """Where edits go: the journal while it is open, else one for edits alone."""
@@ -203,8 +229,6 @@ class Session:
         files.sync_folder(self.path)
         if run == 1:
             latest.begun(self.path, self.place)
-        elif is_deleted(self.place):  # while it was resumed; who deletes looks again after the word that it is deleted
-            raise ClosedError(f"Experiment {number} was deleted meanwhile. Hint: it is in the folder {layout.TRASH}.")
         return start
 
     def has_begun(self) -> bool:
@@ -244,6 +268,10 @@ class Session:
             self.closed = why
             raise
         self.closed = why  # not before: what a KeyboardInterrupt left undone, a second call does
+
+    def forsake(self, why: str) -> None:
+        """Give another reason for taking no records: it was closed before, and the way back that this told of is barred."""
+        self.closed = self.journal.closed = why
 
     def _close_journal(self, journal: Journal, why: str) -> None:
         background.unwatch(journal)

@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from .errors import StoreError, storing
-from .store.verify import Found, affected, examine
+from .store.found import Found, affected
+from .store.verify import examine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,6 +18,8 @@ from pathlib import Path
 import children
 import pytest
 
+from rigorous_recorder.errors import ClosedError
+
 TIMEOUT = 120
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 NAME = os.uname().nodename
@@ -161,3 +163,59 @@ def until(happened, what):
         assert time.monotonic() < deadline, f"{what} did not happen within {TIMEOUT} s"
         time.sleep(0.005)
     return found
+
+
+@contextlib.contextmanager
+def making(folder):
+    """Makes hosts, of one of `DIFFERENCES` or by the arguments of `Host`, and switches them off at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def made(what="everything", **options):
+            host = another(folder, what) if not options else Host(folder, what, **options)
+            stack.callback(host.close)
+            return host
+
+        yield made
+
+
+# ---- what runs on them -----------------------------------------------------------------------------------------------
+
+READING = """
+import json, sys, time
+shift = float(sys.argv[2])
+real_time = time.time
+time.time = lambda: real_time() + shift
+from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.store import machine
+collection = ExperimentCollection(sys.argv[1])
+"""
+STATES = READING + "print(json.dumps([one.state for one in collection.experiments]))"
+RECORDING = (
+    READING
+    + """
+experiment = collection.new_experiment(host=machine.here().host)
+for i in range(100):
+    experiment.add_record(i=i)
+experiment.sync()
+print(json.dumps({"number": experiment.number, "pid": machine.here().pid}), flush=True)
+sys.stdin.readline()
+for i in range(100, 200):
+    experiment.add_record(i=i)
+experiment.close()
+"""
+)
+
+
+def live(host, study, shift=0):
+    """A program on a host that has begun an experiment and added a hundred records; its number."""
+    program = host.start(RECORDING, study.path, shift)
+    return program, program.hear()
+
+
+def states(study):
+    return [one.state for one in study.experiments]
+
+
+def refused(work, says):
+    with pytest.raises(ClosedError, match=says):
+        work()

@@ -114,7 +114,7 @@ LIBRARY = {"accessors/pandas.py": {"pandas", "numpy"}, "accessors/polars.py": {"
 
 
 LENT = {
-    "accessors/lineages.py": {"collection"},
+    "accessors/lineages.py": {"collection_view"},
     "accessors/outline.py": {"frames.widening", "store.text"},
     "accessors/pandas.py": {"frames.pandas"},
     "accessors/unlike.py": {"frames.pandas", "frames.widening", "store.text"},

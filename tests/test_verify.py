@@ -478,7 +478,8 @@ sys.exit(verify_command(sys.argv[1]))
     logs[0].parent.chmod(0o700)
     done = children.run(code, collection.path)
     assert (done.returncode, done.stderr) == (1, "")
-    assert f"lost, {logs[0].parent.relative_to(collection.path)}: cannot be listed: Permission denied" in done.stdout
+    what = "a folder that cannot be listed (Permission denied): what is in it is not known"
+    assert f"unknown, {logs[0].parent.relative_to(collection.path)}: {what}" in done.stdout
     assert "300 records of 1 attempt" in done.stdout
     folder = Path(collection.path).rename(Path(collection.path).with_name("a :smile: [red]"))
     folder.chmod(0o700)

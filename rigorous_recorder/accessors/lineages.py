@@ -119,7 +119,7 @@ class Under:
             self._add(key, wanted)
 
     def _restrict(self, branch: RecordKeeper | str) -> None:
-        from ..collection import branch_of
+        from ..collection_view import branch_of
 
         chosen = branch_of(branch)
         self._text = branch if isinstance(branch, str) else branch.lineage

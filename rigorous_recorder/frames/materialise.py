@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import polars as pl
 
-from rigorous_recorder.errors import DamageWarning, RecorderError, warn
+from rigorous_recorder.errors import RecorderError
 from rigorous_recorder.store import files
 from rigorous_recorder.store.names import EXACT, LEVEL, column_name
 from rigorous_recorder.store.notes import UNDECODABLE
 from rigorous_recorder.store.packread import Wanted, damaged, read_frames
 from rigorous_recorder.store.source import PackSource
 
+from .part import warn_lacking
 from .widening import widened
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def materialise(plan: Plan, asked: Iterable[Asked] | None = None) -> Rows:
         try:
             values = [_own(series, exact, column.dtype, stretch.height) for column, series, exact in found]
         except UNDECODABLE as error:  # a value that stands beside its column
-            _lacks(part, damaged(part.place.path if part.place else "in memory", error))
+            warn_lacking(part.place, part.rows, damaged(part.place.path if part.place else "in memory", error))
             continue
         stretches.append(stretch)
         for (column, series, exact), series_of_column in zip(found, values, strict=True):
@@ -181,12 +182,8 @@ def _opened(part: Part) -> Part | None:
     try:
         return part.opened()
     except (RecorderError, OSError) as error:
-        _lacks(part, error)
+        warn_lacking(part.place, part.rows, error)
         return None
-
-
-def _lacks(part: Part, error: Exception) -> None:
-    warn(f"{error} The frame lacks its {part.rows:,} rows.", DamageWarning)
 
 
 def _read_packs(jobs: list[_Job], own: Sequence[Column]) -> list[pl.DataFrame | None]:
@@ -201,7 +198,7 @@ def _read_packs(jobs: list[_Job], own: Sequence[Column]) -> list[pl.DataFrame | 
         if gone and all(source.moved() for source in gone):
             return _read_packs(jobs, own)  # they were compacted meanwhile
         if len(jobs) == 1:
-            _lacks(jobs[0].part, error)
+            warn_lacking(jobs[0].part.place, jobs[0].part.rows, error)
             return [None]
     return [frame for job in jobs for frame in _read_packs([job], own)]
 
@@ -223,7 +220,7 @@ def _read_log(job: _Job, own: Sequence[Column]) -> pl.DataFrame | None:
     try:
         frame = part.source.frame(list(job.needed(own))).head(part.rows)
     except (RecorderError, OSError) as error:
-        _lacks(part, error)
+        warn_lacking(part.place, part.rows, error)
         return None
     where = part.where()
     return frame if where is None else frame.filter(where)

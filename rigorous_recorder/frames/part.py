@@ -8,11 +8,11 @@ import msgspec
 import polars as pl
 from msgspec.structs import replace
 
-from rigorous_recorder.errors import RecorderError
+from rigorous_recorder.errors import DamageWarning, DeletedError, RecorderError, warn
 from rigorous_recorder.reading import KEEP
 from rigorous_recorder.store import files
 from rigorous_recorder.store.names import LEVEL, column_name
-from rigorous_recorder.store.snapshot import open_unit
+from rigorous_recorder.store.snapshot import open_unit, was_deleted, why_gone
 from rigorous_recorder.store.source import LogSource, PackSource
 
 from .widening import Typed, bounds_of
@@ -91,16 +91,14 @@ class Part(msgspec.Struct, frozen=True, eq=False):
         """The part with its unit at hand, from where it is now.
 
         Raises:
-            RecorderError: The unit is gone.
+            RecorderError: The unit is gone; a DeletedError if its attempt was deleted.
         """
         if self.kept is not None and not (isinstance(self.kept, PackSource) and not files.exists(self.kept.path)):
             return self
         assert self.place is not None  # only units with a place are let go of
         source = open_unit(self.place)
         if source is None:
-            raise RecorderError(
-                f"{self.place.path} was there and is gone. Hint: was the collection moved or cleaned up?"
-            )
+            raise why_gone(self.place)
         return replace(self, kept=source)
 
     def released(self) -> Part:
@@ -158,6 +156,18 @@ class Part(msgspec.Struct, frozen=True, eq=False):
             return bounds_of(self.source.frame([column_name(key)]).to_series())
         except (RecorderError, OSError):  # a damaged pack, of which its reading will tell
             return None
+
+
+def warn_lacking(place: UnitPlace | None, rows: int, error: Exception) -> None:
+    """Say that a frame lacks the rows of a unit, and why: if its attempt was deleted, that."""
+    if place is not None and was_deleted(place.folder):
+        error = why_gone(place)
+    says = str(error)
+    if isinstance(error, DeletedError):
+        says = f"{error.strerror}."
+    elif isinstance(error, OSError) and not isinstance(error, RecorderError) and place is not None:
+        says = f"{place.path} cannot be read: {error.strerror or error}."
+    warn(f"{says} The frame lacks its {rows:,} rows.", DamageWarning)
 
 
 def _among(locals_: list[int]) -> pl.Expr:

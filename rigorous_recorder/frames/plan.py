@@ -20,11 +20,11 @@ from rigorous_recorder.levels import AUTOMATIC
 from rigorous_recorder.store.attempt import RUNNING, STALE
 from rigorous_recorder.store.memory import unhurried
 from rigorous_recorder.store.names import EXACT, column_key
-from rigorous_recorder.store.snapshot import AGAIN, open_unit
+from rigorous_recorder.store.snapshot import AGAIN, open_unit, why_gone
 from rigorous_recorder.store.source import LogSource
 
 from .keepers import Keepers, Table, inherited_keys
-from .part import Part
+from .part import Part, warn_lacking
 from .widening import common_type
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from rigorous_recorder.branches import Branch, Condition
     from rigorous_recorder.levels import LevelId
-    from rigorous_recorder.reading import AttemptView, UnitView, View
+    from rigorous_recorder.parts import UnitView
+    from rigorous_recorder.reading import AttemptView, View
     from rigorous_recorder.store.replay import Finding
     from rigorous_recorder.store.source import UnitSource
 
@@ -153,11 +154,12 @@ def _part(unit: UnitView, rows: Mapping[LevelId | None, int], *, grows: bool) ->
     where = unit.place.path if unit.place else "A tree in memory"
     try:
         opened = _opened(unit)
-    except RecorderError as error:
-        warn(f"{error} The frame lacks its {unit.rows:,} rows.", DamageWarning)
+    except (RecorderError, OSError) as error:
+        warn_lacking(unit.place, unit.rows, error)
         return None
     if opened is None:
-        warn(f"{where} was there and is gone. The frame lacks its {unit.rows:,} rows.", DamageWarning)
+        assert unit.place is not None  # what is in memory does not go
+        warn_lacking(unit.place, unit.rows, why_gone(unit.place))
         return None
     source, schema, findings = opened
     for finding in findings:

@@ -238,7 +238,7 @@ def cuts(place: Place) -> Row:
     process.kill()
     _rest(process)
     (claim,) = list_claims(path)
-    ((attempt,), _) = look_into(path, claim)
+    (attempt,) = look_into(path, claim).attempts
     log = list_units(attempt.folder)[0][0].path
     data = files.read_all(log)
     used, before = len(data.rstrip(b"\0")), None

@@ -212,7 +212,8 @@ def _order(begin: Begin) -> tuple[int, float]:
     return begin.run, begin.start
 
 
-def _latest(begins: list[Begin]) -> Begin:
+def latest_begin(begins: list[Begin]) -> Begin:
+    """The begin that counts: of the latest run."""
     return max(begins, key=_order)
 
 
@@ -221,14 +222,16 @@ def machine_of(header: Header) -> Machine:
     return Machine(header.boot, header.host, header.namespace, header.pid, header.pid_start)
 
 
-def is_gone(header: Header, *signs: float) -> bool:
+def is_gone(header: Header, beat: float, modified: float, ahead: float) -> bool:
     """Whether the process that wrote a unit is known to be gone; what it says is gone may be removed.
 
     Args:
         header: Of the unit.
-        signs: Its last signs of life by both clocks, its own and the file server's, in seconds since the epoch.
+        beat: Its last sign of life by its own clock, in seconds since the epoch.
+        modified: That by the file server's clock.
+        ahead: Seconds by which this host's clock is ahead of the file server's.
     """
-    return machine.lives(machine_of(header), max(signs)) is False
+    return machine.lives(machine_of(header), max(beat, modified + ahead)) is False
 
 
 def _unended(begin: Begin, signs: Signs, now: float, silence: float, ahead: float | None) -> str:
@@ -304,7 +307,7 @@ def died_since(begins: list[Begin], started: float) -> bool:
     Its process may have ended it and gone after its files were read: so, among 16 programs that began experiments as fast as
     they could, a finished one was taken for killed, and its number tried again. Now that it is gone nothing changes any more.
     """
-    return machine.found_gone(machine_of(_latest(begins).header), started)
+    return machine.found_gone(machine_of(latest_begin(begins).header), started)
 
 
 def _read(units: Iterable[UnitPlace]) -> tuple[list[Begin], list[End], Signs]:

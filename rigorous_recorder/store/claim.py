@@ -14,14 +14,15 @@ import msgspec
 from ..errors import FormatError, NotACollectionError, RecorderError, StoreError
 from ..interrupts import finish_first
 from ..lineage import canonical
-from . import files, latest, layout
+from . import files, latest, layout, refusals
 from .attempt import CLAIM_SILENCE, FINISHED, KILLED, RUNNING, STALE, Course, read_course
 from .layout import ClaimName
-from .packed import list_packs
 from .snapshot import known_claims, list_collection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .packed import Packs
 
 ROUNDS: Final = 300
 """How often all claims are looked at before it is given up: others were faster `IN_A_ROW` times after each look."""
@@ -164,8 +165,8 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
     it for one that runs, and tries the next number at once: whether a listing shows it is a matter of caches.
 
     Raises:
-        OSError: The folder cannot be written.
-        StoreError: Others were faster again and again.
+        OSError: The folder cannot be written, or not be listed.
+        StoreError: Which numbers are taken is not known; or others were faster again and again.
     """
     guess = None if retries == SAME_INFO else latest.next_claim(path)
     if guess is not None:
@@ -233,13 +234,15 @@ def give_back(folder: str, writer: str = "", *, claim: bool = True) -> None:
 
 def _decide(path: str, info: Mapping[str, Any], retries: str) -> tuple[ClaimName, int, int]:
     """What to claim by what is on disk now, how many attempts failed in a row before it, and the first number above all."""
-    claims = known_claims(path)
+    claims, packs = known_claims(path)
+    if packs.unlisted is not None:
+        raise refusals.not_known(packs.unlisted, "no number can be given to an experiment")
     above = claims[-1].number + 1 if claims else 1
     again = _failed_with(path, claims, info) if retries == SAME_INFO else None
-    return (*(again or _next(path, claims, retries)), above)
+    return (*(again or _next(path, claims, packs, retries)), above)
 
 
-def _next(path: str, claims: list[ClaimName], retries: str) -> tuple[ClaimName, int]:
+def _next(path: str, claims: list[ClaimName], packs: Packs, retries: str) -> tuple[ClaimName, int]:
     """The highest number again if it failed, else the next; and how many attempts failed in a row before it."""
     if not claims:
         return ClaimName(1, 1), 0
@@ -254,7 +257,7 @@ def _next(path: str, claims: list[ClaimName], retries: str) -> tuple[ClaimName, 
             if best.again and retries == ALWAYS and not _succeeded(path, [one for one in tries if one != claim]):
                 return ClaimName(highest, claims[-1].attempt + 1), failures
             return fresh, failures if retries == NEVER else 0
-        if _age(path, claim) < EMPTY_FOR or list_packs(path).damage:
+        if _age(path, claim) < EMPTY_FOR or packs.damage:
             return fresh, 0  # somebody is just beginning it, or what was in it cannot be read
     return ClaimName(highest, claims[-1].attempt + 1), 0
 
@@ -287,6 +290,8 @@ def _courses(path: str, claim: ClaimName) -> list[Course]:
     """How the attempts under a claim went, silence and what was before a boot being judged by the file server's clock."""
     listing = list_collection(path, [claim])
     courses = [_SETTLED for _ in listing.deleted.get(claim, ())]  # the number of what was deleted is not given again
+    if listing.hidden(claim) is not None:
+        courses.append(_SETTLED)  # nor is that of what cannot be looked at
     for place, units in listing.attempts:
         try:
             course = read_course(place, units, silence=CLAIM_SILENCE)
@@ -307,6 +312,12 @@ def server_now(path: str) -> float:
         return files.modified(temporary)
     finally:
         files.remove(temporary)
+
+
+def clock_ahead(path: str) -> float:
+    """Seconds by which this host's clock is ahead of the file server's."""
+    there = server_now(path)
+    return time.time() - there
 
 
 def _age(path: str, claim: ClaimName) -> float:

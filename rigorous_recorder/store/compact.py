@@ -16,16 +16,16 @@ from rigorous_recorder.errors import FormatError, NotACollectionError
 
 from . import files, layout, machine
 from .attempt import RUNNING, STALE, is_gone, read_course
-from .claim import check_collection
+from .claim import check_collection, clock_ahead
 from .columns import Decoded
 from .deletion import finish_deletions
 from .gather import TooWideError
+from .holders import is_cut
 from .pack import parquet, publish
 from .packed import MARK, Key, open_pack, packed_text
 from .packmeta import PackMeta, kept_events, load_meta
 from .packread import read_frame, read_schema, verify
-from .removal import remove_superseded
-from .replay import spans
+from .removal import UNREADABLE, remove_superseded
 from .report import CompactionReport
 from .schema import described
 from .snapshot import GONE, LOCAL, list_collection
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from .layout import ClaimName
     from .packed import Pack
     from .snapshot import Listing, UnitPlace
-    from .unit import Header
 
 TARGET: Final = 64 << 20
 """Bytes of logs whose units go into one pack: about 3 M records of two numbers. Their columns are in memory four times."""
@@ -138,6 +137,8 @@ class Compaction:
     def run(self) -> None:
         """Write the new packs."""
         listing = list_collection(self.path)
+        if listing.packs.unlisted is not None:  # what is in packs already would be written once more
+            return
         finish_deletions(self.path, listing)
         for sentence in listing.packs.damage:
             self.report.leave(DAMAGED, sentence)
@@ -146,18 +147,21 @@ class Compaction:
         small = [
             pack
             for pack in listing.packs.packs
-            if _has_deleted(pack, listing) or (_is_small(pack) and pack.path in counting)
+            if pack.path in counting and (_has_deleted(pack, listing) or _is_small(pack))
         ]
         total = len(todo) + sum(len(pack.units) for pack in small)
+        ahead = clock_ahead(self.path) if todo else 0.0
         for done, (claim, place) in enumerate(todo):
             self._tell(done, total)
             try:
-                self._add(Member(claim, *_read(place)))
+                member = Member(claim, *_read(place, ahead))
             except _Left as why:
                 self.report.leave(str(why), place.path)
             except OSError as error:
-                if error.errno not in GONE:
-                    raise  # else it was sealed or compacted meanwhile
+                if error.errno not in GONE:  # else it was sealed or compacted meanwhile
+                    self.report.leave(UNREADABLE, place.path)
+            else:
+                self._add(member)
         self._merge(small, counting, listing, lambda done: self._tell(len(todo) + done, total))
         self._flush()
         self._tell(total, total)
@@ -172,6 +176,11 @@ class Compaction:
                 course = read_course(attempt, units)
             except FormatError:
                 course = None  # what can be read of it can still be compacted
+            except OSError as error:
+                if error.errno in GONE:
+                    continue  # it was sealed or compacted meanwhile
+                self.report.leave(UNREADABLE, error.filename or attempt.folder, len(loose))
+                continue
             if course is not None and course.state in (RUNNING, STALE):
                 self.report.leave(RUNNING_STILL, attempt.folder, len(loose))
                 continue
@@ -316,14 +325,18 @@ def _has_deleted(pack: Pack, listing: Listing) -> bool:
 # ---- one unit ------------------------------------------------------------------------------------------------------
 
 
-def _read(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
+def _read(place: UnitPlace, ahead: float) -> tuple[PackMeta, pl.DataFrame]:
     """What a pack says of a unit, and its rows, every byte of which a checksum vouches for.
+
+    Args:
+        place: Of the unit.
+        ahead: Seconds by which this host's clock is ahead of the file server's.
 
     Raises:
         _Left: It must stay as it is; the text says why.
         OSError: It cannot be read.
     """
-    return _read_sealed(place) if place.name.sealed else _read_log(place)
+    return _read_sealed(place) if place.name.sealed else _read_log(place, ahead)
 
 
 def _read_sealed(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
@@ -339,7 +352,7 @@ def _read_sealed(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
         raise _Left(DAMAGED) from error
 
 
-def _read_log(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
+def _read_log(place: UnitPlace, ahead: float) -> tuple[PackMeta, pl.DataFrame]:
     data = files.read_all(place.path)
     try:
         decoded = Decoded(data, refuse_wide=True)
@@ -352,21 +365,10 @@ def _read_log(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
         raise _Left(NEWER)
     if decoded.findings or (header.attempt, header.writer, header.n) != place.key:
         raise _Left(DAMAGED)
-    gone = is_gone(header, decoded.beat, files.modified(place.path))
+    gone = is_gone(header, decoded.beat, files.modified(place.path), ahead)
     if not gone and not is_cut(data, header):
         raise _Left(OPEN)
     if decoded.unverified and not (gone and machine.same_boot(header.boot, header.host)):
         raise _Left(UNVERIFIED)
     meta = PackMeta(header, kept_events(decoded.events), decoded.rows, len(data), zlib.crc32(data), decoded.beat)
     return described(meta, decoded.frame), decoded.frame
-
-
-def is_cut(data: bytes, header: Header) -> bool:
-    """Whether a log ends with its last verified entry: its writer has let go of it, and cut it to what is used.
-
-    One that is still written to has zeros behind: a mapped log all of its blocks, another one what was written ahead.
-    """
-    last = None
-    for last in spans(data, header, []):  # noqa: B007
-        pass
-    return last is not None and last.verified and last.stop == len(data)

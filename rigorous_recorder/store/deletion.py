@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import ClosedError
 from . import files, layout
-from .attempt import RUNNING, read_course
+from .background import QUIET
+from .holders import holders
 from .names import LEVEL
 from .packmeta import load_meta
-from .snapshot import GONE, AttemptPlace, attempt_folder, list_units
+from .snapshot import GONE, AttemptPlace, attempt_folder
 
 if TYPE_CHECKING:
+    from .holders import Holder
     from .packed import Key, Pack
     from .snapshot import Listing
 
@@ -28,37 +30,46 @@ def delete_attempt(path: str, place: AttemptPlace) -> None:
     """Delete an attempt that is over. May be killed at any moment and called again; a second call changes nothing.
 
     First there is a place for it in the trash, then the word that it is deleted, which is what counts, then it is moved.
-    Who resumes it at the same time looks for the word after the begin, and here the begin is looked for after the word: one
-    of the two gives way, or both.
+    Who records into it or resumes it at the same time looks for the word when a new log has its name, and here open logs are
+    looked for after the word: one of the two sees the other.
 
     Args:
         path: Of the collection.
         place: The attempt.
 
     Raises:
-        ClosedError: Somebody has just resumed it.
+        ClosedError: Somebody has just opened a log of it.
         OSError: The disk refused.
     """
     claim = f"{path}/{layout.claim_name(*place.claim)}"
     word = f"{claim}/{layout.deleted_name(place.id)}"
     if not files.exists(word):
         files.make_folders(claim)  # a copy may have left it behind when it was empty
-        files.make_folders(trash_folder(path, place))
+        trash = trash_folder(path, place)
+        files.make_folders(trash)
         with suppress(FileExistsError):
             descriptor = files.create(word)
             try:
                 files.sync_file(descriptor)
             finally:
                 files.close(descriptor)
-            course = read_course(place, list_units(place.folder)[0])
-            if course is not None and course.state == RUNNING:
+            holder = next(holders(path, place), None)
+            if holder is not None:
                 files.remove(word)
                 files.sync_folder(claim)
-                raise ClosedError(
-                    f"Experiment {place.claim.number} was resumed just now. Hint: delete it when it is closed."
-                )
+                with suppress(OSError):  # what an earlier deletion left there stays
+                    files.remove_folder(trash)
+                raise held(place, holder)
     files.sync_folder(claim)
     move_to_trash(path, place)
+
+
+def held(place: AttemptPlace, holder: Holder) -> ClosedError:
+    """A process still records into an attempt, so that it cannot be deleted."""
+    return ClosedError(
+        f"Experiment {place.claim.number} cannot be deleted: {holder} still records into it. Hint: delete it when that has "
+        f"ended; a worker lets go of it {QUIET:.0f} s after its last record."
+    )
 
 
 def trash_folder(path: str, place: AttemptPlace) -> str:

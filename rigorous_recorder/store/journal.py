@@ -49,8 +49,9 @@ class Journal(Units):
     Attributes:
         locked: Whether every add takes the lock: in `write()` mode, and without the GIL.
         writer: This process's writer id, 32 hex digits.
-        owner: Whoever made the journal; `owner.unit_opened(journal)` tells it of a new file, and `owner.may_rest` says
-            whether `rest` may be called while nothing is added.
+        owner: Whoever made the journal; `owner.unit_opened(journal)` tells it of a new file, `owner.unit_named(journal)` that
+            it has its name now, and may refuse it, and `owner.may_rest` says whether `rest` may be called while nothing is
+            added.
     """
 
     __slots__ = ("__weakref__", "_next_level", "locals", "sequence", "writer")
@@ -117,6 +118,7 @@ class Journal(Units):
 
         Raises:
             ClosedError: The journal is closed.
+            DeletedError: The attempt was deleted.
             StoreError: There is no room on the disk; nothing was added.
         """
         size = u.ENTRY_HEAD + len(payload)

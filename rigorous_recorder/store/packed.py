@@ -17,7 +17,7 @@ from rigorous_recorder.errors import FormatError
 from . import files, layout
 from . import unit as u
 from .layout import ClaimName
-from .listing import names_until_settled
+from .listing import Unlisted, names_until_settled
 from .memory import unhurried
 from .packmeta import (
     MOST_COLUMNS,
@@ -241,12 +241,14 @@ class Packs:
 
     Attributes:
         packs: In the order of their names. Of several that hold a unit the one with the most of it counts, then the first.
-        damage: A sentence for each file that cannot be read.
+        damage: A sentence for each file that cannot be read, or for the folder if it cannot be listed.
+        unlisted: Their folder, if it cannot be listed.
     """
 
-    def __init__(self, packs: list[Pack], damage: list[str]) -> None:
+    def __init__(self, packs: list[Pack], damage: list[str], unlisted: Unlisted | None = None) -> None:
         self.packs = packs
         self.damage = damage
+        self.unlisted = unlisted
 
     def attempts(self, claims: Iterable[ClaimName] | None = None) -> Iterator[tuple[ClaimName, str]]:
         """The attempts that have units here, of all claims or of some, with the claim."""
@@ -284,12 +286,17 @@ def list_packs(path: str) -> Packs:
     found: dict[str, Pack] = {}
     wrong: dict[str, str] = {}
     folder = f"{path}/{layout.PACKS}"
-    for name in filter(layout.parse_packed, names_until_settled(folder)):
-        try:
-            found[name] = open_pack(f"{folder}/{name}")
-        except (FormatError, OSError) as error:
-            if files.exists(f"{folder}/{name}"):
-                wrong[name] = (
-                    str(error) if isinstance(error, FormatError) else f"{folder}/{name} cannot be read: {error}."
-                )
-    return Packs([found[name] for name in sorted(found)], [wrong[name] for name in sorted(wrong)])
+    unlisted = None
+    try:
+        for name in filter(layout.parse_packed, names_until_settled(folder)):
+            try:
+                found[name] = open_pack(f"{folder}/{name}")
+            except (FormatError, OSError) as error:
+                if files.exists(f"{folder}/{name}"):
+                    wrong[name] = (
+                        str(error) if isinstance(error, FormatError) else f"{folder}/{name} cannot be read: {error}."
+                    )
+    except OSError as error:
+        unlisted = Unlisted.of(folder, error)
+    damage = [*([] if unlisted is None else [unlisted.sentence]), *(wrong[name] for name in sorted(wrong))]
+    return Packs([found[name] for name in sorted(found)], damage, unlisted)

@@ -1,10 +1,15 @@
-"""What a journal says when the system refuses to store, or the disk to confirm what was stored."""
+"""What is said when the system refuses to store, the disk to confirm what was stored, and of what was deleted."""
 
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
-from ..errors import StoreError, hint_for
+from ..errors import DeletedError, StoreError, hint_for
+from . import layout
+
+if TYPE_CHECKING:
+    from .listing import Unlisted
 
 
 def not_stored(error: OSError, folder: str | None) -> StoreError:
@@ -29,5 +34,27 @@ def not_confirmed(error: OSError, folder: str | None) -> StoreError:
             else "It is safe from a crash of this program, not from one of the machine. "
             "Hint: check the disk, and copy the collection elsewhere"
         ),
+        folder,
+    )
+
+
+def not_known(unlisted: Unlisted, what: str) -> StoreError:
+    """What needs to know all that there is cannot be done, since a folder cannot be listed."""
+    return StoreError(
+        unlisted.errno,
+        f"{what}: the folder cannot be listed ({unlisted.why}), and what is in it matters for this. "
+        f"Hint: {hint_for(unlisted.errno)}",
+        unlisted.folder,
+    )
+
+
+def deleted(folder: str) -> DeletedError:
+    """An attempt was deleted, and with it what was recorded into its folder, or is to be."""
+    path, claim, attempt = folder.rsplit("/", 2)
+    name = layout.parse_claim(claim)
+    return DeletedError(
+        errno.ENOENT,
+        f"{'The attempt' if name is None else f'The attempt of experiment {name.number}'} was deleted. "
+        f"Hint: until the trash is emptied, what there is of it is in {path}/{layout.TRASH}/{claim}-{attempt}",
         folder,
     )

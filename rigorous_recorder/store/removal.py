@@ -8,6 +8,7 @@ unit from is never removed, whoever decides.
 
 from __future__ import annotations
 
+import time
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ from . import files, layout
 from . import unit as u
 from .attempt import is_gone
 from .claim import server_now
-from .deletion import in_trash
+from .deletion import in_trash, trash_folder
 from .packed import Key, list_packs
 from .packmeta import load_meta
 from .packread import verify
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 ABANDONED: Final = 3600.0
 """Seconds after which a file in the making is one that nobody will finish."""
 DAMAGED: Final = "damaged"
+UNLISTED: Final = "the folder cannot be listed"
+UNREADABLE: Final = "it cannot be read"
 OTHER: Final = "it differs from what is in the packs under the same name"
 
 
@@ -55,6 +58,7 @@ class _Removal:
         self.report = report
         self._grace = grace
         self._now = server_now(path)
+        self._ahead = time.time() - self._now
         self._sound: dict[str, bool] = dict.fromkeys(trusted, True)
         self._deleted: dict[str, AttemptPlace] = {}
         self._packs: Packs = list_packs(path)
@@ -65,25 +69,23 @@ class _Removal:
             files.sync_folder(f"{self.path}/{layout.PACKS}")
             files.sync_folder(self.path)
         for claim in list_claims(self.path):
-            places, deleted = look_into(self.path, claim)
+            looked = look_into(self.path, claim)
+            for unlisted in looked.unlisted:
+                self.report.leave(UNLISTED, unlisted.folder)
             folder = f"{self.path}/{layout.claim_name(*claim)}"
-            for attempt in deleted:
+            for attempt in looked.deleted:
                 self._deleted[attempt] = AttemptPlace(claim, attempt, f"{folder}/{attempt}")
-            for place in places:
+            for place in looked.attempts:
                 self._attempt(place)
         for pack in reversed(self._packs.packs):
             self._pack(pack)
         for folder in (self.path, f"{self.path}/{layout.PACKS}", f"{self.path}/{layout.NOTES}"):
-            with suppress(FileNotFoundError):
-                self._leftovers(folder, files.names(folder))
+            self._leftovers(folder, self._names(folder) or [])
 
     def _attempt(self, place: AttemptPlace) -> None:
-        try:
-            names = files.names(place.folder)
-        except OSError as error:
-            if error.errno in GONE:
-                return
-            raise
+        names = self._names(place.folder)
+        if names is None:
+            return
         removed = 0
         for file in names:
             unit = layout.parse_unit(file)
@@ -93,6 +95,15 @@ class _Removal:
         if removed == len(names) and self._packs.claim(place.id) is not None:
             with suppress(OSError):  # somebody records into it again
                 files.remove_folder(place.folder)
+
+    def _names(self, folder: str) -> list[str] | None:
+        """The names in a folder; None when it is gone, or cannot be listed: then it stays as it is."""
+        try:
+            return files.names(folder)
+        except OSError as error:
+            if error.errno not in GONE:
+                self.report.leave(UNLISTED, folder)
+            return None
 
     def _unit(self, key: Key, path: str, *, sealed: bool) -> bool:
         """Remove a log or sealed unit if it may go; whether it did."""
@@ -107,7 +118,8 @@ class _Removal:
         except OSError as error:
             if error.errno in GONE:
                 return True
-            raise
+            self.report.leave(UNREADABLE, path)
+            return False
         if held != pack.identity(key)[1:]:
             self.report.leave(OTHER, path)
             return False
@@ -123,12 +135,20 @@ class _Removal:
             elif first is not pack and key.attempt not in self._deleted:
                 self.report.leave(OTHER, pack.path)
                 return
-            elif key.attempt not in self._deleted or not in_trash(self.path, self._deleted[key.attempt], key, pack):
+            elif key.attempt not in self._deleted or not self._in_trash(key, pack):
                 return
         if not self._is_sound(pack):
             return
         if all(self._has_settled(holder) for holder in dict.fromkeys(holders)):
             self._remove(pack.path)
+
+    def _in_trash(self, key: Key, pack: Pack) -> bool:
+        """See to it that a unit of a deleted attempt is in the trash; whether the pack may lack it."""
+        place = self._deleted[key.attempt]
+        folder = trash_folder(self.path, place)
+        if files.is_folder(folder) and self._names(folder) is None:
+            return False
+        return in_trash(self.path, place, key, pack)
 
     def _has_settled(self, holder: Pack) -> bool:
         """Whether what is in a pack may go elsewhere: its bytes are right, and readers know of it."""
@@ -195,7 +215,7 @@ class _Removal:
             if error.errno in GONE:
                 return False
             raise
-        return is_gone(header, header.time, modified)
+        return is_gone(header, header.time, modified, self._ahead)
 
 
 def _bring_to_disk(path: str) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from ..errors import FormatError
-from . import files, layout
+from ..errors import FormatError, RecorderError
+from . import files, layout, refusals
 from .layout import UnitName
-from .listing import names_until_settled
+from .listing import Unlisted, names_until_settled
 from .packed import Key, Packs, list_packs, open_pack
 from .source import LogSource, PackSource
 
@@ -149,32 +149,56 @@ def list_claims(path: str) -> list[ClaimName]:
     return sorted(claim for claim in map(layout.parse_claim, names) if claim is not None)
 
 
-def known_claims(path: str) -> list[ClaimName]:
-    """The claims that have folders or units in compacted packs, in order: a copy may lack folders that are empty."""
-    found = set(list_claims(path))
-    for pack in list_packs(path).packs:
-        found.update(pack.by_claim)
-    return sorted(found)
+def known_claims(path: str) -> tuple[list[ClaimName], Packs]:
+    """The claims that have folders or units in compacted packs, in order: a copy may lack folders that are empty.
 
+    Returns:
+        The claims, and the packs: those in packs that cannot be read are not known.
 
-def look_into(path: str, claim: ClaimName) -> tuple[list[AttemptPlace], set[str]]:
-    """The attempts that have a folder under a claim, and the ids of those that were deleted there.
-
-    There is one, or several after two collections were copied together, or none when all of it was compacted.
+    Raises:
+        OSError: The folder cannot be listed.
     """
+    found = set(list_claims(path))
+    packs = list_packs(path)
+    for pack in packs.packs:
+        found.update(pack.by_claim)
+    return sorted(found), packs
+
+
+class Looked(NamedTuple):
+    """What a claim has.
+
+    Attributes:
+        attempts: Those that have a folder there: one, or several after two collections were copied together, or none when all
+            of it was compacted.
+        deleted: The ids of those that were deleted.
+        unlisted: The folders of which the content is not known, the claim's own or those of attempts.
+    """
+
+    attempts: list[AttemptPlace]
+    deleted: set[str]
+    unlisted: list[Unlisted]
+
+
+def look_into(path: str, claim: ClaimName) -> Looked:
+    """What there is under a claim."""
     folder = f"{path}/{layout.claim_name(*claim)}"
-    if not files.is_folder(folder):
-        return [], set()
     try:
-        names = files.names(folder)
+        names = files.names(folder) if files.is_folder(folder) else []
     except (FileNotFoundError, NotADirectoryError):
-        return [], set()
+        names = []
+    except OSError as error:
+        return Looked([], set(), [Unlisted.of(folder, error, claim)])
     deleted = {attempt for attempt in map(layout.parse_deleted, names) if attempt is not None}
-    return [
-        AttemptPlace(claim, name, f"{folder}/{name}")
-        for name in names
-        if layout.is_id(name) and name not in deleted and files.is_folder(f"{folder}/{name}")
-    ], deleted
+    looked = Looked([], deleted, [])
+    for name in names:
+        if layout.is_id(name) and name not in deleted:
+            try:
+                if files.is_folder(f"{folder}/{name}"):
+                    looked.attempts.append(AttemptPlace(claim, name, f"{folder}/{name}"))
+            except OSError as error:
+                looked.unlisted.append(Unlisted.of(f"{folder}/{name}", error, claim))
+    return looked
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -184,11 +208,22 @@ class Listing(msgspec.Struct, frozen=True):
         attempts: Each with its units, by claim and id. An attempt without units is none.
         deleted: By claim, the ids of those that were deleted.
         packs: The compacted packs.
+        unlisted: The folders of claims and attempts of which the content is not known.
     """
 
     attempts: list[tuple[AttemptPlace, list[UnitPlace]]]
     deleted: dict[ClaimName, set[str]]
     packs: Packs
+    unlisted: list[Unlisted]
+
+    @property
+    def damage(self) -> list[str]:
+        """A sentence for each folder that cannot be listed, and each pack that cannot be read."""
+        return [*(one.sentence for one in self.unlisted), *self.packs.damage]
+
+    def hidden(self, claim: ClaimName) -> Unlisted | None:
+        """The folder of a claim, or the first of an attempt under it, of which the content is not known."""
+        return next((one for one in self.unlisted if one.claim == claim), None)
 
 
 def list_collection(path: str, claims: Iterable[ClaimName] | None = None) -> Listing:
@@ -198,26 +233,37 @@ def list_collection(path: str, claims: Iterable[ClaimName] | None = None) -> Lis
     """
     wanted = list_claims(path) if claims is None else list(claims)
     if claims is not None and not wanted:
-        return Listing([], {}, Packs([], []))
+        return Listing([], {}, Packs([], []), [])
     found: dict[tuple[ClaimName, str], tuple[AttemptPlace, list[UnitPlace]]] = {}
     deleted: dict[ClaimName, set[str]] = {}
+    unlisted: list[Unlisted] = []
     for claim in wanted:
-        places, gone = look_into(path, claim)
+        places, gone, hidden = look_into(path, claim)
+        unlisted += hidden
         if gone:
             deleted[claim] = gone
         for place in places:
-            found[claim, place.id] = place, list_units(place.folder)[0]
+            try:
+                found[claim, place.id] = place, list_units(place.folder)[0]
+            except OSError as error:
+                unlisted.append(Unlisted.of(place.folder, error, claim))
     packs = list_packs(path)
     without = {attempt for gone in deleted.values() for attempt in gone}
     for claim, attempt in packs.attempts(None if claims is None else wanted):
+        place = AttemptPlace(claim, attempt, attempt_folder(path, claim, attempt))
         if attempt not in without and (claim, attempt) not in found:
-            found[claim, attempt] = AttemptPlace(claim, attempt, attempt_folder(path, claim, attempt)), []
+            if unlisted and is_deleted(
+                place
+            ):  # its claim cannot be listed, and the file can be looked for all the same
+                deleted.setdefault(claim, set()).add(attempt)
+                continue
+            found[claim, attempt] = place, []
     attempts = []
     for _, (place, in_folder) in sorted(found.items()):
         units = with_compacted(place, in_folder, packs)
         if units:
             attempts.append((place, units))
-    return Listing(attempts, deleted, packs)
+    return Listing(attempts, deleted, packs, unlisted)
 
 
 def with_compacted(place: AttemptPlace, in_folder: Iterable[UnitPlace], packs: Packs) -> list[UnitPlace]:
@@ -247,13 +293,40 @@ def attempt_folder(path: str, claim: ClaimName, attempt: str) -> str:
 
 def is_deleted(place: AttemptPlace) -> bool:
     """Whether an attempt was deleted."""
-    return files.exists(f"{place.folder.rpartition('/')[0]}/{layout.deleted_name(place.id)}")
+    return was_deleted(place.folder)
+
+
+def was_deleted(folder: str) -> bool:
+    """Whether the attempt that has, or had, this folder was deleted."""
+    claim, _, attempt = folder.rpartition("/")
+    return layout.is_id(attempt) and files.exists(f"{claim}/{layout.deleted_name(attempt)}")
+
+
+def why_gone(place: UnitPlace) -> RecorderError:
+    """Why a unit that was there is nowhere any more, for who wants to read it."""
+    if was_deleted(place.folder):
+        return refusals.deleted(place.folder)
+    return RecorderError(f"{place.path} was there and is gone. Hint: was the collection moved or cleaned up?")
+
+
+def list_attempt(place: AttemptPlace) -> tuple[list[UnitPlace], Listing]:
+    """The units of one attempt, by writer and number, none when it was deleted; and what its claim has."""
+    path = place.folder.rpartition("/")[0].rpartition("/")[0]
+    listing = list_collection(path, [place.claim])
+    return next((units for one, units in listing.attempts if one.id == place.id), []), listing
 
 
 def attempt_units(place: AttemptPlace) -> list[UnitPlace]:
-    """The units of one attempt, by writer and number; none when it was deleted."""
-    path = place.folder.rpartition("/")[0].rpartition("/")[0]
-    return next((units for one, units in list_collection(path, [place.claim]).attempts if one.id == place.id), [])
+    """The units of one attempt, by writer and number; none when it was deleted.
+
+    Raises:
+        OSError: They are not all known, since a folder cannot be listed.
+    """
+    units, listing = list_attempt(place)
+    hidden = listing.hidden(place.claim) or listing.packs.unlisted
+    if hidden is not None:
+        raise hidden.error
+    return units
 
 
 def open_unit(place: UnitPlace) -> UnitSource | None:
@@ -291,14 +364,23 @@ def find_unit(folder: str, writer: str, n: int) -> UnitPlace | None:
         folder: Of its attempt, or of the notes.
         writer: Its writer's id.
         n: Its number there.
+
+    Raises:
+        OSError: It is in no pack, and the folder cannot be listed.
     """
-    loose = next((unit for unit in list_units(folder)[0] if unit.name[:2] == (writer, n)), None)
+    loose, hidden = None, None
+    try:
+        loose = next((unit for unit in list_units(folder)[0] if unit.name[:2] == (writer, n)), None)
+    except OSError as error:  # it may be in a pack
+        hidden = error
     above, _, attempt = folder.rpartition("/")
     if layout.is_id(attempt):
         key = Key(attempt, writer, n)
         for pack in list_packs(above.rpartition("/")[0]).holding(key):
             compacted = UnitPlace(folder, UnitName(writer, n, pack.rows_of(key)), "", pack.path)
             return loose if loose is not None and _has_more(loose, compacted) else compacted
+    if hidden is not None:
+        raise hidden
     return loose
 
 

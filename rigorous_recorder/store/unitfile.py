@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from . import files, layout, machine
+from ..errors import DeletedError
+from . import files, layout, machine, refusals
 from . import unit as u
 from .modes import MAPPED
 
@@ -78,6 +79,7 @@ class UnitMaker:
             span: The least number of blocks it must have room for.
 
         Raises:
+            DeletedError: The attempt was deleted.
             OSError: There is no room even for a small one; nothing is left of it.
         """
         wanted = self.size(n)
@@ -85,6 +87,8 @@ class UnitMaker:
             blocks = max(wanted // self._block_size, span)
             try:
                 return self._make(n, blocks)
+            except DeletedError:
+                raise
             except OSError:
                 wanted //= 2
                 if wanted < max(MINIMUM, self._block_size) or blocks == span:
@@ -139,8 +143,10 @@ class UnitMaker:
             except FileNotFoundError:
                 assert self._folder is not None  # in memory there are no files
                 claim = self._folder.rpartition("/")[0]
-                if not self._attempt or files.exists(f"{claim}/{layout.deleted_name(self._attempt)}"):
+                if not self._attempt:
                     raise
+                if files.exists(f"{claim}/{layout.deleted_name(self._attempt)}"):
+                    raise refusals.deleted(self._folder) from None
                 if not files.is_folder(claim):
                     if not self._was_compacted(claim.rpartition("/")[0]):
                         raise  # somebody has removed it

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..errors import ClosedError, StoreError
+from ..errors import ClosedError, DeletedError, RecorderError, StoreError
 from . import files, refusals
 from . import unit as u
 from .current import CurrentUnit
@@ -85,6 +85,7 @@ class Units(CurrentUnit):
 
         Raises:
             ClosedError: The journal is closed.
+            DeletedError: The attempt was deleted.
             StoreError: There is no room on the disk. What was added before is safe, and smaller entries may still fit.
         """
         with LOCK:
@@ -104,7 +105,9 @@ class Units(CurrentUnit):
                         self._open_unit(version, span)
                         return  # the levels come first there, and the caller has to come back for the rest
                 except OSError as error:
-                    raise error if isinstance(error, StoreError) else refusals.not_stored(error, self.folder) from error
+                    raise (
+                        error if isinstance(error, RecorderError) else refusals.not_stored(error, self.folder)
+                    ) from error
                 finally:
                     if not self.locked:
                         self.limit = self._end
@@ -121,22 +124,10 @@ class Units(CurrentUnit):
             span += 2 * levels
         token = object()
         retired = [Retired(self.path, self._descriptor)]
-        named = False
-        while not named:
-            n += 1
-            file = maker.make(n, span)
-            try:
-                if self.owner is not None:
-                    self.owner.unit_opened(self)
-                named = self.folder is None or give_name(file.temporary, file.path)
-            except BaseException:
-                self._abandon(file, maker)
-                raise
-            if self._version != version:  # somebody interrupted and has opened a unit
-                self._abandon(file, maker)
-                return
-            if not named:
-                self._abandon(file, maker)
+        file = self._named_file(version, n, span, maker)
+        if file is None:
+            return
+        n = file.n
         if self.folder is not None:
             self._named += 1
             with contextlib.suppress(OSError):  # a second name of it, that readers ignore
@@ -162,6 +153,34 @@ class Units(CurrentUnit):
         self._begin_block(version + 1, 0, 1)
         if self.folder is not None and old:
             old[0][0].close()
+
+    def _named_file(self, version: int, n: int, span: int, maker: UnitMaker) -> UnitFile | None:
+        """A unit of its name, the first that is free behind n; None when somebody interrupted and has opened one.
+
+        Raises:
+            DeletedError: The attempt was deleted; nothing is left of it.
+        """
+        while True:
+            n += 1
+            file = maker.make(n, span)
+            try:
+                if self.owner is not None:
+                    self.owner.unit_opened(self)
+                named = self.folder is None or give_name(file.temporary, file.path)
+                if named and self.owner is not None:
+                    self.owner.unit_named(self)
+            except BaseException as error:
+                self._abandon(file, maker)
+                if isinstance(error, DeletedError) and self._maker is maker:
+                    with contextlib.suppress(OSError):  # a file without entries, in the trash by now
+                        files.remove(file.path)
+                raise
+            if self._version != version:
+                self._abandon(file, maker)
+                return None
+            if named:
+                return file
+            self._abandon(file, maker)
 
     def _abandon(self, file: UnitFile, maker: UnitMaker) -> None:
         """Let go of a new unit that will not be used; if it has its name already, as one without entries.

@@ -5,7 +5,6 @@ Units are opened and walked by the readers' own functions, so what is found here
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,6 +14,8 @@ from . import files, layout
 from . import unit as u
 from .attempt import Begin, End, may_be_torn, read_begin_end
 from .claim import check_collection
+from .found import Finder, Found
+from .listing import Unlisted
 from .notes import wrong_notes
 from .packed import Packs, list_packs
 from .replay import LOST, SUSPECT, UNKNOWN, UNVERIFIED, Finding, spans
@@ -24,6 +25,7 @@ from .snapshot import (
     attempt_folder,
     attempt_units,
     gaps,
+    is_deleted,
     list_claims,
     list_units,
     look_into,
@@ -33,7 +35,7 @@ from .snapshot import (
 from .source import LogSource, PackSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from .snapshot import UnitPlace
     from .source import UnitSource
@@ -41,30 +43,6 @@ if TYPE_CHECKING:
 ROWS: Final = 8192
 """Rows that are decoded at a time, or fewer of many columns: so many that they have about `CELLS` values."""
 CELLS: Final = 1 << 21
-OLD: Final = 3600.0
-"""Seconds after which a file in the making was left behind by a process that was killed."""
-
-
-class Found(NamedTuple):
-    """Something that verifying found.
-
-    Attributes:
-        file: The path, relative to the collection.
-        kind: "unverified": no checksum vouches for it; "suspect": what a checksum or the format says otherwise; "lost": not
-            there, or not readable; "unknown": nothing that this release knows.
-        start, stop: The byte range [start, stop) in the file; 0 and 0 where it is about no bytes of it.
-        sentence: What it is.
-        records: How many records it is about; None where that cannot be known.
-        fails: Whether the collection is not sound because of it. What does not fail is a remark.
-    """
-
-    file: str
-    kind: str
-    start: int
-    stop: int
-    sentence: str
-    records: int | None = None
-    fails: bool = True
 
 
 class Examined(NamedTuple):
@@ -98,20 +76,18 @@ def examine(path: str, progress: Callable[[int, int], None] | None = None) -> Ex
     return _Examination(path, progress or (lambda _done, _all: None)).result()
 
 
-class _Examination:
+class _Examination(Finder):
     """One look at a collection."""
 
     def __init__(self, path: str, progress: Callable[[int, int], None]) -> None:
-        self._path = path
+        super().__init__(path)
         self._progress = progress
-        self._found: list[Found] = []
-        self._unlisted: set[str] = set()
         self._packs = Packs([], [])
         self._records = self._attempts = self._files = self._size = 0
 
     def result(self) -> Examined:
         if self._is_collection():
-            notes = f"{self._path}/{layout.NOTES}"
+            notes = f"{self.path}/{layout.NOTES}"
             units = self._all_units()
             noted = self._listed(notes)
             total, done = len(noted) + sum(map(len, units.values())), 0
@@ -123,85 +99,99 @@ class _Examination:
                 self._attempt(place, listed)
                 done += len(listed)
             self._progress(total, total)
-        found = sorted(self._found, key=lambda one: (not one.fails, one.file, one.start))
+        for folder, why in {one.folder: one.why for one in self.unlisted}.items():
+            self.say(folder, UNKNOWN, f"a folder that cannot be listed ({why}): what is in it is not known")
+        found = sorted(self.found, key=lambda one: (not one.fails, one.file, one.start))
         return Examined(self._records, self._attempts, self._files, self._size, found)
 
     def _all_units(self) -> dict[AttemptPlace, list[UnitPlace]]:
         """The attempts with their units; the packs are listed last, as readers do."""
-        looked = [look_into(self._path, claim) for claim in list_claims(self._path)]
-        in_folders = {place: self._listed(place.folder) for places, _ in looked for place in places}
-        self._packs = list_packs(self._path)
-        gone = {attempt for _, deleted in looked for attempt in deleted}
+        looked = [look_into(self.path, claim) for claim in list_claims(self.path)]
+        for one in looked:
+            self.unlisted += one.unlisted
+        in_folders = {place: self._listed(place.folder) for one in looked for place in one.attempts}
+        self._packs = list_packs(self.path)
+        if self._packs.unlisted is not None:
+            self.unlisted.append(self._packs.unlisted)
+        gone = {attempt for one in looked for attempt in one.deleted}
         for claim, attempt in self._packs.attempts():
-            if attempt not in gone:
-                in_folders.setdefault(AttemptPlace(claim, attempt, attempt_folder(self._path, claim, attempt)), [])
+            place = AttemptPlace(claim, attempt, attempt_folder(self.path, claim, attempt))
+            if attempt not in gone and not (self.unlisted and is_deleted(place)):
+                in_folders.setdefault(place, [])
         return {place: with_compacted(place, in_folders[place], self._packs) for place in sorted(in_folders)}
 
     def _listed(self, folder: str) -> list[UnitPlace]:
-        """The units in a folder; of one that cannot be listed none, and that is said."""
+        """The units in a folder; of one that cannot be listed none, and that will be said."""
         try:
             return list_units(folder)[0]
         except OSError as error:
-            self._say(folder, LOST, f"cannot be listed: {error.strerror or error}")
-            self._unlisted.add(folder)
+            self.unlisted.append(Unlisted.of(folder, error))
             return []
 
-    # ---- saying ------------------------------------------------------------------------------------------------------
+    def _names(self, folder: str) -> list[str]:
+        """The names in a folder; of one that cannot be listed, or is not there, none."""
+        try:
+            return files.names(folder) if files.is_folder(folder) else []
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self.unlisted.append(Unlisted.of(folder, error))
+            return []
 
-    def _say(self, path: str, kind: str, sentence: str, *, records: int | None = None) -> None:
-        self._note(path, Finding(kind, 0, 0, sentence, records))
-
-    def _remark(self, path: str, kind: str, sentence: str) -> None:
-        self._note(path, Finding(kind, 0, 0, sentence), fails=False)
-
-    def _note(self, path: str, finding: Finding, *, fails: bool = True) -> None:
-        relative = path.removeprefix(self._path + "/") if path != self._path else "."
-        self._found.append(
-            Found(relative, finding.kind, finding.start, finding.stop, finding.sentence, finding.records, fails)
-        )
+    def _may_be_hidden(self, folder: str) -> bool:
+        """Whether what is missed in a folder may be in one that cannot be listed."""
+        return any(one.hides(folder) for one in self.unlisted)
 
     # ---- names -------------------------------------------------------------------------------------------------------
 
     def _is_collection(self) -> bool:
         try:
-            files.size(self._path)
+            files.size(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            self._say(self._path, LOST, "there is nothing here")
+            self.say(self.path, LOST, "there is nothing here")
             return False
         try:
-            there = check_collection(self._path)
+            there = check_collection(self.path)
         except (FormatError, NotACollectionError) as error:
             kind = UNKNOWN if isinstance(error, FormatError) else SUSPECT
-            self._say(f"{self._path}/{layout.FORMAT_FILE}", kind, str(error))
+            self.say(f"{self.path}/{layout.FORMAT_FILE}", kind, str(error))
             return False
         if not there:
-            self._remark(
-                f"{self._path}/{layout.FORMAT_FILE}", LOST, "the file that says what this folder is is not there"
+            self.remark(
+                f"{self.path}/{layout.FORMAT_FILE}", LOST, "the file that says what this folder is is not there"
             )
         return True
 
     def _top(self) -> None:
         """The names in the collection itself and in its claims."""
-        for name in files.names(self._path):
-            path = f"{self._path}/{name}"
+        for name in files.names(self.path):
+            path = f"{self.path}/{name}"
             claim = layout.parse_claim(name)
             if name == layout.FORMAT_FILE:
                 continue
             if claim is None and name not in (layout.NOTES, layout.PACKS, layout.TRASH):
-                self._strange(path)
-            elif not files.is_folder(path):
-                self._not_followed(path)
-            elif claim is not None:
+                self.strange(path)
+            elif self._is_folder(path) and claim is not None:
                 self._claim(path, claim)
+
+    def _is_folder(self, path: str) -> bool:
+        """Whether something that has the name of a folder is one; what is a link or a file is said."""
+        try:
+            if files.is_folder(path):
+                return True
+            self.not_followed(path)
+        except OSError as error:
+            self.unlisted.append(Unlisted.of(path, error))
+        return False
 
     def _compacted(self) -> None:
         """The compacted packs, each as a whole; their units are looked at with the attempts that they are of."""
-        folder = f"{self._path}/{layout.PACKS}"
-        for sentence in self._packs.damage:
-            self._say(folder, LOST, sentence)
-        for name in files.names(folder) if files.is_folder(folder) else ():
+        folder = f"{self.path}/{layout.PACKS}"
+        for sentence in self._packs.damage[self._packs.unlisted is not None :]:
+            self.say(folder, LOST, sentence)
+        for name in self._names(folder):
             if not layout.parse_packed(name):
-                self._strange(f"{folder}/{name}")
+                self.strange(f"{folder}/{name}")
         if self._packs.packs:
             from .packread import verify  # which brings polars
         for pack in self._packs.packs:
@@ -209,51 +199,28 @@ class _Examination:
                 size = files.size(pack.path)
                 if not verify(pack.path):
                     what = "a pack whose bytes do not match the checksum in its name"
-                    self._note(pack.path, Finding(SUSPECT, 0, size, what, pack.rows))
+                    self.note(pack.path, Finding(SUSPECT, 0, size, what, pack.rows))
                 self._size += size
             except OSError as error:
                 if error.errno not in GONE:  # else its units are in another one now
-                    raise
+                    what = f"cannot be read: {error.strerror or error}"
+                    self.note(pack.path, Finding(LOST, 0, 0, what, pack.rows))
 
     def _claim(self, path: str, claim: layout.ClaimName) -> None:
-        try:
-            names = files.names(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return  # given back
-        attempts, deleted = look_into(self._path, claim)
+        names = self._names(path)
+        looked = look_into(self.path, claim)
         for name in names:
             if layout.parse_deleted(name):
                 continue
-            if not layout.is_id(name):
-                self._strange(f"{path}/{name}")
-            elif not files.is_folder(f"{path}/{name}"):
-                self._not_followed(f"{path}/{name}")
-        known = deleted or any(self._packs.attempts([claim]))
-        if not known and not any(place.folder in self._unlisted or list_units(place.folder)[0] for place in attempts):
-            self._remark(
-                path, UNKNOWN, "a claim in which no attempt has begun: its number is free again after a minute"
-            )
-
-    def _not_followed(self, path: str) -> None:
-        """Something that has a folder's name and is none; it may have been removed since it was listed."""
-        if files.exists(path) and not files.is_folder(path):
-            self._say(path, LOST, "no folder but a link or file: what it stands for is not read")
-
-    def _strange(self, path: str) -> None:
-        """A name that is none of ours."""
-        if path.rpartition("/")[2].startswith(".tmp-"):
-            if self._age(path) > OLD:
-                self._remark(
-                    path, UNKNOWN, "a file in the making, left by a process that was killed; nothing is lost by it"
-                )
-            return
-        self._remark(path, UNKNOWN, "a name that is none of ours; it is not read")
-
-    def _age(self, path: str) -> float:
-        try:
-            return time.time() - files.modified(path)
-        except OSError:
-            return 0.0
+            if layout.is_id(name):
+                self._is_folder(f"{path}/{name}")
+            else:
+                self.strange(f"{path}/{name}")
+        units = (unit for place in looked.attempts for unit in self._listed(place.folder))
+        known = looked.deleted or any(self._packs.attempts([claim])) or any(units)
+        hidden = any(one.folder.startswith(f"{path}/") or one.hides(path) for one in self.unlisted)
+        if files.exists(path) and not known and not hidden:
+            self.remark(path, UNKNOWN, "a claim in which no attempt has begun: its number is free again after a minute")
 
     # ---- folders -----------------------------------------------------------------------------------------------------
 
@@ -263,16 +230,18 @@ class _Examination:
         if not listed:
             return
         self._attempts += 1
+        if self._may_be_hidden(place.folder):
+            return
         if not begins:
             records = self._records - before
             what = "no file here says when and how this attempt began"
             if records:
-                self._say(place.folder, LOST, f"{what}: its records lack that", records=records)
+                self.say(place.folder, LOST, f"{what}: its records lack that", records=records)
             else:
-                self._remark(place.folder, LOST, f"{what}, nor has it a record")
+                self.remark(place.folder, LOST, f"{what}, nor has it a record")
         highest = max((begin.run for begin in begins), default=0)
         if begins and any(end.run > highest for end in ends):
-            self._say(place.folder, LOST, "an end of a run of which no begin is there")
+            self.say(place.folder, LOST, "an end of a run of which no begin is there")
 
     def _folder(
         self, folder: str, attempt: str, listed: Sequence[UnitPlace], again: Callable[[], list[UnitPlace]]
@@ -287,26 +256,27 @@ class _Examination:
             if source is not None:
                 events = ((event.kind, event.payload) for event in source.events)
                 for sentence in read_begin_end(source.header, events, begins, ends):
-                    self._say(place.path, SUSPECT, sentence)
-        if gaps(listed):
+                    self.say(place.path, SUSPECT, sentence)
+        if gaps(listed) and not self._may_be_hidden(folder):
             listed = again()  # what was sealed while the folder was listed is there now
-        for writer, missing in gaps(listed).items():
-            for n in missing:
-                self._say(f"{folder}/{layout.log_name(writer, n)}", LOST, "a unit that must have been here is not")
+            for writer, missing in gaps(listed).items():
+                for n in missing:
+                    self.say(f"{folder}/{layout.log_name(writer, n)}", LOST, "a unit that must have been here is not")
         self._leftovers(folder, listed)
         return begins, ends
 
     def _leftovers(self, folder: str, listed: Sequence[UnitPlace]) -> None:
         """The files of a folder that no reader takes: names that are none, and units that are there twice."""
-        if not files.is_folder(folder):
+        names = self._names(folder)
+        if not names:
             return  # all of it was compacted
         chosen = {place.file for place in listed}
-        taken = {place.name[:2]: place for place in list_units(folder)[0]}
+        taken = {place.name[:2]: place for place in self._listed(folder)}
         taken |= {place.name[:2]: place for place in listed if place.pack}
-        for file in files.names(folder):
+        for file in names:
             unit = layout.parse_unit(file)
             if unit is None:
-                self._strange(f"{folder}/{file}")
+                self.strange(f"{folder}/{file}")
                 continue
             counted = taken.get(unit[:2])
             if file in chosen or counted is None or counted.file == file:
@@ -323,9 +293,9 @@ class _Examination:
                 return  # sealing has just removed it
             raise
         except (FormatError, ValueError):
-            self._remark(path, SUSPECT, f"damaged; {other} has the same unit, and counts")
+            self.remark(path, SUSPECT, f"damaged; {other} has the same unit, and counts")
             return
-        self._remark(
+        self.remark(
             path, UNKNOWN, f"{other} has the same unit or more of it, and counts; compact removes what is the same"
         )
 
@@ -350,16 +320,16 @@ class _Examination:
             self._size += len(source.data) if isinstance(source, LogSource) else files.size(path)
         header = source.header
         if (header.writer, header.n) != place.name[:2]:
-            self._say(path, SUSPECT, f"holds unit {header.n} of the writer {header.writer}: another than its name says")
+            self.say(path, SUSPECT, f"holds unit {header.n} of the writer {header.writer}: another than its name says")
         if header.attempt != attempt:
             whose = f"the attempt {header.attempt}" if header.attempt else "no attempt"
-            self._say(path, SUSPECT, f"was written for {whose}, which is not the one whose folder it is in")
+            self.say(path, SUSPECT, f"was written for {whose}, which is not the one whose folder it is in")
         if isinstance(source, PackSource) and source.alone:
             self._bytes(path, source)
         whole = self._rows(path, source)
         self._entries(path, source, whole)
         for finding in source.findings:
-            self._note(path, finding)
+            self.note(path, finding)
         if isinstance(source, LogSource) and source.unverified:
             self._unverified(place, source)
         return source
@@ -369,7 +339,7 @@ class _Examination:
             size = files.size(place.path)
         except OSError:
             size = 0
-        self._note(place.path, Finding(kind, 0, size, sentence, place.name.rows))
+        self.note(place.path, Finding(kind, 0, size, sentence, place.name.rows))
 
     def _bytes(self, path: str, source: PackSource) -> None:
         """A pack's bytes against the checksum in its name."""
@@ -377,7 +347,7 @@ class _Examination:
 
         if not verify(path):
             what = "a pack whose bytes do not match the checksum in its name"
-            self._note(path, Finding(SUSPECT, 0, files.size(path), what, source.rows))
+            self.note(path, Finding(SUSPECT, 0, files.size(path), what, source.rows))
 
     def _rows(self, path: str, source: UnitSource) -> Counter[int]:
         """Decode every record; how many there are of each level."""
@@ -391,12 +361,12 @@ class _Examination:
                 counted.update(part.tolist() if hasattr(part, "tolist") else part)
             untrue = loaded.untrue() if isinstance(loaded, PackSource) else ""
             if untrue:
-                self._say(path, SUSPECT, untrue, records=loaded.rows)
+                self.say(path, SUSPECT, untrue, records=loaded.rows)
             decoded = isinstance(loaded, LogSource) and loaded.is_decoded  # which took every record apart
             for start in () if decoded else range(0, loaded.rows, step):
                 loaded.records(start, min(start + step, loaded.rows))
         except FormatError as error:
-            self._note(path, Finding(LOST, 0, files.size(path), str(error), source.rows))
+            self.note(path, Finding(LOST, 0, files.size(path), str(error), source.rows))
             return Counter()
         self._records += loaded.rows
         return counted
@@ -413,15 +383,15 @@ class _Examination:
                 elif event.kind == u.EDIT:
                     unpack_edit(event.payload, source.header.writer)
             except ValueError as error:
-                self._say(path, SUSPECT, f"the {u.KINDS[event.kind]} entry before row {event.row:,} is lost: {error}")
+                self.say(path, SUSPECT, f"the {u.KINDS[event.kind]} entry before row {event.row:,} is lost: {error}")
         for sentence in wrong_notes(source.events):
-            self._say(path, SUSPECT, sentence)
+            self.say(path, SUSPECT, sentence)
         if orphans := sorted(parents - defined - {None}, key=str):
-            self._say(path, SUSPECT, f"no entry defines {_some('level', orphans)}, which others are below")
+            self.say(path, SUSPECT, f"no entry defines {_some('level', orphans)}, which others are below")
         if unknown := sorted(level for level in counted if level not in defined):
             records = sum(counted[level] for level in unknown)
             what = f"no entry defines {_some('level', unknown)}: records of it inherit nothing from it"
-            self._say(path, SUSPECT, what, records=records)
+            self.say(path, SUSPECT, what, records=records)
 
     def _unverified(self, place: UnitPlace, source: LogSource) -> None:
         tail = [span for span in spans(source.data, source.header, []) if not span.verified]
@@ -433,15 +403,10 @@ class _Examination:
             if torn
             else "entries behind the last checksum, of this boot or of a process that lives: whole, if not yet on disk"
         )
-        self._note(place.path, Finding(UNVERIFIED, start, stop, what, source.unverified), fails=torn)
+        self.note(place.path, Finding(UNVERIFIED, start, stop, what, source.unverified), fails=torn)
 
 
 def _some(word: str, numbers: Sequence[object], most: int = 5) -> str:
     shown = ", ".join(map(str, numbers[:most]))
     more = f" and {len(numbers) - most:,} more" if len(numbers) > most else ""
     return f"the {word}{'s' if len(numbers) > 1 else ''} {shown}{more}"
-
-
-def affected(found: Iterable[Found]) -> int:
-    """How many records what fails is about, as far as that is known."""
-    return sum(one.records or 0 for one in found if one.fails)
