@@ -24,7 +24,7 @@ from .keeper import RENAMED, RecordKeeper, restore, restore_chain
 from .levels import ROOT
 from .node import checked, level_data
 from .reading import View, count_compacted, read_collection, read_notes
-from .session import Options, Session, sessions
+from .session import Options, Session, all_sessions
 from .store import claim as claims
 from .store import files, layout
 from .store.attempt import RUNNING, STALE
@@ -396,7 +396,7 @@ class ExperimentCollection(CollectionView):
                 level = read_notes(View(), self._path)
                 root = restore(session, None, ROOT, level.data if level else {}, level.stamps if level else {})
                 root.update(values)
-                for other in list(sessions.values()):
+                for other in all_sessions():
                     if other.path == self._path:
                         other.notes = dict(root.data)
             finally:
