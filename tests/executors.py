@@ -21,6 +21,8 @@ from pathlib import Path
 
 import children
 
+from rigorous_recorder.errors import ClosedError
+
 HERE = Path(__file__).resolve().parent
 WORKERS = 2
 HANG = 60
@@ -34,11 +36,13 @@ class Executor:
         processes: Whether they are processes.
         again: Whether a task is done again whose worker was killed.
         waits: Whether it waits forever for the result of such a task.
+        raises: Whether a task may raise.
     """
 
     processes = True
     again = False
     waits = False
+    raises = True
 
     def map(self, function, tasks):
         """Call a function with the arguments of each task, many at once; the results in order, or what one raised."""
@@ -96,7 +100,9 @@ class Joblib(Executor):
         import joblib
 
         self.processes = backend != "threading"
-        self.waits = backend == "multiprocessing"  # which is multiprocessing.Pool
+        # which is multiprocessing.Pool, and now and then hangs in ending it when a task has raised (joblib 1.6)
+        self.waits = backend == "multiprocessing"
+        self.raises = not self.waits
         self.delayed = joblib.delayed
         self.parallel = joblib.Parallel(WORKERS, backend=backend, batch_size=1)
         self.parallel.__enter__()
@@ -237,6 +243,15 @@ def fail(keeper, count):
 def refuse(keeper, n):
     """Add what cannot be stored."""
     keeper.add_record(n=n, lock=threading.Lock())
+
+
+def why_not(keeper):
+    """What adding a record raises, as text."""
+    try:
+        keeper.add_record(n=-1)
+    except ClosedError as error:
+        return str(error)
+    return "it was added"
 
 
 def record_late(handle, n):
