@@ -83,7 +83,7 @@ test-spark: $(SPARK)/.installed ## the tests with a real Spark, which needs Java
 	$(SPARK)/bin/python -m pytest -k spark tests/test_spark.py tests/test_accessors.py tests/test_docs.py
 
 test-workers: $(ENGINES)/.installed ## the tests with workers of Ray and Dask; those of others are in `make test`
-	$(ENGINES)/bin/python -m pytest -k 'ray or dask' tests/test_workers.py tests/test_docs.py
+	$(ENGINES)/bin/python -m pytest -k 'ray or dask or distributed' tests/test_workers.py tests/test_docs.py
 
 demo: setup ## a real study with a crash and a kill, and the report on it
 	$(VENV)/bin/python examples/demo.py records/demo

@@ -259,6 +259,15 @@ def record_late(handle, n):
     pickle.loads(handle).add_record(n=n)
 
 
+def record_behind(gate, keeper, n):
+    """Record when a file is there."""
+    deadline = time.monotonic() + HANG
+    while not gate.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    keeper.add_record(n=n)
+
+
 def read(keeper):
     """Read what is below a keeper, without recording."""
     return sorted(record["n"] for record in keeper.records), keeper["lr"]

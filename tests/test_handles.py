@@ -3,8 +3,11 @@
 import multiprocessing
 import os
 import pickle
+import signal
+import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -189,6 +192,55 @@ def test_a_deleted_attempt_takes_no_records_and_says_so(collection, start):
     with pytest.raises((ClosedError, StoreError), match="000001"):
         worker(record, "deleted", handle, n=1)
     assert numbers(collection) == []
+
+
+def test_a_handle_is_small(collection):
+    with collection.new_experiment(lr=0.1) as experiment:
+        assert len(pickle.dumps(experiment.sub_record_keeper(model="m").sub_record_keeper(training=True))) < 1000
+
+
+ORPHANS = """
+import multiprocessing, os, signal, sys, time
+from rigorous_recorder import ExperimentCollection
+
+def work(keeper, parent, n):
+    keeper.add_record(n=n, parent="lives")
+    while os.getppid() == parent:
+        time.sleep(0.001)
+    for late in range(100):
+        keeper.add_record(n=late, worker=n, parent="is dead")
+    with open(f"{sys.argv[1]} {n}", "w"):
+        pass
+
+if __name__ == "__main__":
+    keeper = ExperimentCollection(sys.argv[1]).new_experiment(lr=0.1).sub_record_keeper(m=1)
+    context = multiprocessing.get_context(sys.argv[2])
+    for n in range(2):
+        context.Process(target=work, args=(keeper, os.getpid(), n)).start()
+    while len(keeper) < 2:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_outlive_the_process_that_began_and_was_killed(tmp_path, method):
+    program, study = tmp_path / "program.py", tmp_path / "study"
+    program.write_text(ORPHANS)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run([sys.executable, str(program), str(study), method], env=environment, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while not all(Path(f"{study} {n}").exists() for n in range(2)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    collection = ExperimentCollection(study)
+    assert [one.state for one in collection.experiments] == ["killed"]
+    records = list(collection.records)
+    assert all((record["lr"], record["m"], record["had_error"]) == (0.1, 1, True) for record in records)
+    assert sorted(record["n"] for record in records if record["parent"] == "lives") == [0, 1]
+    for n in range(2):
+        assert [record["n"] for record in records if record["worker"] == n] == list(range(100))
 
 
 # ---- where it began ----------------------------------------------------------------------------------------------------

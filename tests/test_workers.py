@@ -127,7 +127,8 @@ def test_data_of_levels_that_workers_set(executor, study):
     assert all(record[f"by {task}"] is True for task in range(TASKS) for record in records), "all of them see all edits"
     (last,) = {record["last"] for record in records}
     assert last in range(TASKS)
-    assert study.keeper(model="m")["last"] == last
+    assert keeper.get("last") == (None if executor.processes else last), "it shows what its own process did"
+    assert study.keeper(model="m")["last"] == last == keeper["last"], "and after this what all did"
 
 
 def test_values_that_are_pending_stay_with_the_process_and_thread_that_set_them(executor, study):
@@ -315,3 +316,18 @@ def test_a_keeper_that_was_handed_over_in_time_records_on_after_the_end(executor
     expected = [(n, 0.1, "m") for n in range(TASKS)] if executor.processes else []
     assert own(study.records, "n", "lr", "model") == expected
     assert [(one.state, one.had_error) for one in study.experiments] == [("finished", False)]
+
+
+def test_tasks_that_still_wait_when_the_experiment_ends_are_refused(study, tmp_path):
+    """`ProcessPoolExecutor` pickles what is submitted when a worker is nearly free: those tasks get a closed keeper."""
+    gate = tmp_path / "gate"
+    with executors.importable(), executors.ProcessPoolExecutor(1) as pool:
+        with study.new_experiment() as experiment:
+            tasks = [pool.submit(executors.record_behind, gate, experiment, n) for n in range(10)]
+            while not tasks[0].running():
+                time.sleep(0.001)
+        gate.touch()
+        refused = [n for n, task in enumerate(tasks) if isinstance(task.exception(60), ClosedError)]
+    assert refused == list(range(refused[0], 10))
+    assert own(study.records, "n") == [(n,) for n in range(refused[0])]
+    assert refused[0] > 0
