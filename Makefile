@@ -8,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-long mutation-check test-lowest test-spark test-workers demo notebooks bench clean
+.PHONY: help setup lint test test-long mutation-check test-lowest test-spark test-workers demo notebooks bench bench-engines clean
 
 VENV    := .venv
 LOWEST  := .venv-lowest
@@ -93,6 +93,12 @@ notebooks: setup ## run the notebooks and keep their outputs in their files
 
 bench: setup ## measure; prints a table
 	$(VENV)/bin/python -m benchmarks
+
+# BENCH='--quick' is a small run, BENCH='--markdown docs/performance.md' puts the table there.
+BENCH ?=
+
+bench-engines: $(SPARK)/.installed ## measure two questions in Spark, DuckDB and polars; prints a table as Markdown
+	$(SPARK)/bin/python -m benchmarks --only spark --section engines $(if $(findstring --markdown,$(BENCH)),,--markdown -) $(BENCH)
 
 clean: ## remove what these commands made (recorded data only of the demo)
 	rm -rf $(VENV) $(LOWEST) $(SPARK) $(ENGINES) records/demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
