@@ -8,11 +8,12 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-long mutation-check test-lowest test-spark demo notebooks bench clean
+.PHONY: help setup lint test test-long mutation-check test-lowest test-spark test-workers demo notebooks bench bench-engines clean
 
-VENV   := .venv
-LOWEST := .venv-lowest
-SPARK  := .venv-spark
+VENV    := .venv
+LOWEST  := .venv-lowest
+SPARK   := .venv-spark
+ENGINES := .venv-engines
 BUILT_FROM := pyproject.toml hatch_build.py rigorous_recorder/_native.c
 PIP    := -m pip --disable-pip-version-check --quiet install
 
@@ -37,6 +38,11 @@ $(LOWEST)/.installed: $(BUILT_FROM)
 $(SPARK)/.installed: $(BUILT_FROM)
 	$(call new_venv,$(SPARK))
 	$(SPARK)/bin/python $(PIP) --editable '.[test,spark]'
+	touch $@
+
+$(ENGINES)/.installed: $(BUILT_FROM)
+	$(call new_venv,$(ENGINES))
+	$(ENGINES)/bin/python $(PIP) --editable '.[test-workers]'
 	touch $@
 
 define new_venv
@@ -76,6 +82,9 @@ test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported librari
 test-spark: $(SPARK)/.installed ## the tests with a real Spark, which needs Java 17 or later
 	$(SPARK)/bin/python -m pytest -k spark tests/test_spark.py tests/test_accessors.py tests/test_docs.py
 
+test-workers: $(ENGINES)/.installed ## the tests with workers of Ray and Dask; those of others are in `make test`
+	$(ENGINES)/bin/python -m pytest -k 'ray or dask or distributed' tests/test_workers.py tests/test_docs.py
+
 demo: setup ## a real study with a crash and a kill, and the report on it
 	$(VENV)/bin/python examples/demo.py records/demo
 
@@ -85,6 +94,12 @@ notebooks: setup ## run the notebooks and keep their outputs in their files
 bench: setup ## measure; prints a table
 	$(VENV)/bin/python -m benchmarks
 
+# BENCH='--quick' is a small run, BENCH='--markdown docs/performance.md' puts the table there.
+BENCH ?=
+
+bench-engines: $(SPARK)/.installed ## measure two questions in Spark, DuckDB and polars; prints a table as Markdown
+	$(SPARK)/bin/python -m benchmarks --only spark --section engines $(if $(findstring --markdown,$(BENCH)),,--markdown -) $(BENCH)
+
 clean: ## remove what these commands made (recorded data only of the demo)
-	rm -rf $(VENV) $(LOWEST) $(SPARK) records/demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(SPARK) $(ENGINES) records/demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

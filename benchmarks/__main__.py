@@ -14,6 +14,7 @@ from benchmarks import machine, suites, table
 from benchmarks.workloads import Sizes
 
 DOCUMENT_HEAD = "# Performance\n"
+STANDARD_OUTPUT = Path("-")
 
 
 def main(
@@ -23,7 +24,10 @@ def main(
     runs: Annotated[int, typer.Option(help="Rounds of alternating runs.")] = 5,
     attempts: Annotated[int, typer.Option(help="How many experiments many-experiments makes; 0: 1,000 x scale.")] = 0,
     folder: Annotated[Path | None, typer.Option(help="Where data is written; else the temporary folder.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="A document whose table is replaced by this run's.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="A document whose table is replaced by this run's; `-` prints it instead.")
+    ] = None,
+    section: Annotated[str, typer.Option(help="Of the document, when not the table of all suites is meant.")] = "",
 ) -> None:
     """Measure rigorous_recorder against the plain alternatives, side by side in one run."""
     if quick:
@@ -55,6 +59,9 @@ def main(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     conditions["load after"] = machine.load()
+    if markdown == STANDARD_OUTPUT:
+        print(table.for_markdown(parts, conditions))
+        return
     wide = Console(width=max(console.width, 200)) if not console.is_terminal else console
     wide.print(table.for_terminal(parts))
     for note in table.notes_of(parts):
@@ -63,7 +70,7 @@ def main(
         wide.print(f"{label}: {text}", markup=False, highlight=False)
     if markdown:
         before = markdown.read_text(encoding="utf-8") if markdown.exists() else DOCUMENT_HEAD
-        text = table.put_between_markers(before, table.for_markdown(parts, conditions))
+        text = table.put_between_markers(before, table.for_markdown(parts, conditions), section)
         markdown.write_text(text, encoding="utf-8")
 
 

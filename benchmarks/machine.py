@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("rigorous-recorder", "msgspec", "polars", "pandas", "numpy", "pyarrow")
+LIBRARIES = ("rigorous-recorder", "msgspec", "polars", "pandas", "numpy", "pyarrow", "duckdb", "pyspark")
 
 
 def _first(file: str, key: str) -> str:

@@ -278,7 +278,9 @@ def query(setting: Setting) -> list[Row]:
 
 def spark(setting: Setting) -> list[Row]:
     if importlib.util.find_spec("pyspark") is None:
-        return [Row("in Spark, DuckDB and polars", "did not run: pyspark is not installed")]
+        return [
+            Row("in Spark, DuckDB and polars", "did not run: pyspark is not installed; `make bench-engines` has it")
+        ]
     if _prepared(setting, "engines.prepare") is None:
         return [Row("in Spark, DuckDB and polars", "did not run")]
     engines = {"spark": "Spark", "duckdb": "DuckDB", "polars": "polars"}

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from benchmarks.measure import Outcome, Sample
 
 HEADINGS = ("measured", "ours", "against", "theirs", "ratio", "target", "")
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+
+
+def markers(section: str = "") -> tuple[str, str]:
+    """The comments between which a document has a table: the one of all suites, or that of a section of its own."""
+    name = f"benchmarks {section}".rstrip()
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
 @dataclass(frozen=True)
@@ -161,10 +166,11 @@ def for_markdown(parts: Sequence[Part], conditions: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def put_between_markers(text: str, table: str) -> str:
-    """The document with everything between the two marker comments replaced; without them it is put at the end."""
-    block = f"{BEGIN}\n\n{table}\n\n{END}"
-    if BEGIN not in text or END not in text:
+def put_between_markers(text: str, table: str, section: str = "") -> str:
+    """The document with everything between a section's two marker comments replaced; without them it is put at the end."""
+    begin, end = markers(section)
+    block = f"{begin}\n\n{table}\n\n{end}"
+    if begin not in text or end not in text:
         return f"{text.rstrip()}\n\n{block}\n"
-    before, _, rest = text.partition(BEGIN)
-    return before + block + rest.partition(END)[2]
+    before, _, rest = text.partition(begin)
+    return before + block + rest.partition(end)[2]

@@ -21,7 +21,7 @@ from .keeper import restore
 from .levels import ROOT
 from .node import checked, level_data
 from .reading import View, read_collection, read_notes
-from .session import Options, Session, sessions
+from .session import Options, Session, all_sessions
 from .store import claim as claims
 from .store import files, layout, refusals
 from .store.attempt import RUNNING, STALE
@@ -165,7 +165,7 @@ class ExperimentCollection(CollectionView):
                 level = read_notes(View(), self._path)
                 root = restore(session, None, ROOT, level.data if level else {}, level.stamps if level else {})
                 root.update(values)
-                for other in list(sessions.values()):
+                for other in all_sessions():
                     if other.path == self._path:
                         other.notes = dict(root.data)
             finally:

@@ -10,9 +10,10 @@ from .branches import Branch
 from .errors import HandleError, InvalidCallError, RenamedError, TreeError, shortened, storing
 from .flat import Flat
 from .node import Node, level_data
-from .session import Session, sessions
+from .session import Options, Session, handed_session
 from .store import unit as u
 from .store.blocks import encode_block
+from .store.lock import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -294,9 +295,12 @@ class RecordKeeper(Flat, Node):
                 "A keeper in memory cannot be handed to another process. "
                 "Hint: use one of ExperimentCollection(path).new_experiment(), or send the values back and add them here."
             )
-        chain = [(keeper._level, keeper._data, keeper._stamps) for keeper in self._chain()]
+        chain = []
+        for keeper in self._chain():
+            stamps = keeper._stamps  # before the data, see `learn`: executors pickle in a thread of theirs
+            chain.append((keeper._level, keeper._data, stamps))
         options = (session.options.mode, session.options.sync_interval)
-        return _from_handle, (session.path, session.place, options, session.notes, session.closed, chain)
+        return _from_handle, (session.path, session.place, options, session.notes, session.closed, session.run, chain)
 
     def __copy__(self) -> RecordKeeper:
         """The keeper itself: a copy would be a second writer of the same level."""
@@ -368,15 +372,9 @@ def restore_chain(
 
 
 def _from_handle(
-    path: str, place: Any, options: tuple[str, float], notes: dict[str, Any], closed: str, chain: list[Any]
+    path: str, place: Any, options: tuple[str, float], notes: dict[str, Any], closed: str, run: int, chain: list[Any]
 ) -> RecordKeeper:
     """What a pickled keeper becomes: itself in the process that it came from, else a writer of its own."""
-    from .session import Options
-
-    session = sessions.get(place.folder)
-    if session is None:
-        session = Session(path, place, Options(*options))
-        session.notes = notes
-        if closed:
-            session.close(closed)
-    return restore_chain(session, chain)
+    session = handed_session(path, place, Options(*options), notes, closed, run)
+    with LOCK:  # the tasks of a worker may come in several threads: one keeper for each level
+        return restore_chain(session, chain)

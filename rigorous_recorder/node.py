@@ -216,12 +216,13 @@ class Node(Adder):
     def learn(self, data: Mapping[str, Any], stamps: Mapping[str, Stamp]) -> None:
         """Take over what others have set since, as it was read: per key the higher stamp counts."""
         with LOCK:
-            for key, stamp in stamps.items():
-                if stamp > self._stamps.get(key, UNEDITED):
-                    self._stamps = {**self._stamps, key: stamp}
-                    self._data = {name: value for name, value in self._data.items() if name != key}
-                    if key in data:
-                        self._data[key] = data[key]
+            newer = {key: stamp for key, stamp in stamps.items() if stamp > self._stamps.get(key, UNEDITED)}
+            if newer:
+                kept = {key: value for key, value in self._data.items() if key not in newer}
+                # data before stamps, and whoever takes both without the lock takes the stamps first: an older value
+                # that has the stamp of an edit could win over that edit
+                self._data = {**kept, **{key: data[key] for key in newer if key in data}}
+                self._stamps = {**self._stamps, **newer}
 
     # ---- writing levels ----------------------------------------------------------------------------------------------
 
@@ -240,10 +241,11 @@ class Node(Adder):
         """Put this level's entry into the unit of that token; gives its local number, or None when that unit is full."""
         level = self._level
         local = level[1] if level[0] == journal.writer else journal.local(level)
+        stamps, data = self._stamps, self._data  # in this order, see `learn`
         try:
-            payload = pack_level(local, level, parent, self._data, self._stamps, journal.writer)
+            payload = pack_level(local, level, parent, data, stamps, journal.writer)
         except REFUSALS as error:
-            raise refusal(self._data, error) from error
+            raise refusal(data, error) from error
         if not journal.put(u.LEVEL, payload, token):
             return None
         if journal is self._journal:

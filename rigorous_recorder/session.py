@@ -41,6 +41,8 @@ EDITOR_SIZES: Final = (MINIMUM, 256 << 10, 4 << 20)
 sessions: Final[weakref.WeakValueDictionary[str, Session]] = weakref.WeakValueDictionary()
 """The attempts that this process has sessions of, by their folders: a copy of a collection has the same ids. The background
 holds those that have open files."""
+_ended: Final[weakref.WeakValueDictionary[str, Session]] = weakref.WeakValueDictionary()
+"""Closed sessions of attempts of which a worker has an open one in `sessions`."""
 
 
 class Options:
@@ -80,7 +82,7 @@ class Session:
         keepers: The living keepers by level.
         pendings: The pending records that were ever used, to warn of values left in them.
         began: Whether this process began the attempt, and so ends it.
-        run: Which begin of the attempt was this process's, from 1; 0 for none.
+        run: Which begin of the attempt was this process's, or that of the keeper which was handed to it, from 1; 0 for none.
         outcome: State and error of the last end entry that it has written; None while there is none.
         pid: Of the process that made the session, since a forked child has a copy.
     """
@@ -107,7 +109,8 @@ class Session:
         self._editor: Journal | None = None
         self.journal = self._journal(journals.SIZES) if self.folder else Journal(owner=self)
         if place is not None:
-            sessions[place.folder] = self
+            with LOCK:
+                sessions[place.folder] = self
 
     def _journal(self, sizes: tuple[int, ...]) -> Journal:
         attempt = self.place.id if self.place is not None else ""
@@ -185,7 +188,7 @@ class Session:
         if not self.folder:
             raise ClosedError(self.journal.closed)
         if self._editor is None or self._editor.closed:
-            for other in list(sessions.values()):  # a study may have more experiments than a process may have files
+            for other in all_sessions():  # a study may have more experiments than a process may have files
                 with contextlib.suppress(OSError):  # its own edits have raised it, or the background has warned
                     other.close_editor()
         with LOCK:
@@ -312,6 +315,48 @@ class Session:
                 keeper.forget_pending()
 
 
+def all_sessions() -> list[Session]:
+    """The sessions that this process has of attempts."""
+    with LOCK:  # a new one in another thread would end the iteration with an error
+        return [*sessions.values(), *_ended.values()]
+
+
+def handed_session(
+    path: str, place: AttemptPlace, options: Options, notes: dict[str, Any], closed: str, run: int
+) -> Session:
+    """The session of a keeper that was handed over: where the attempt began its own, else one open or closed as the keeper is.
+
+    A worker that had other tasks may have a closed one of an attempt that goes on, since it has read it or was forked before
+    it was resumed, and an open one of an attempt that has ended.
+
+    Args:
+        path: Of the collection.
+        place: Where the attempt is.
+        options: How it is recorded.
+        notes: The collection's notes as they were known where the keeper comes from.
+        closed: Why the keeper takes no records; "" when it does.
+        run: Which begin of the attempt it belongs to; 0 for a keeper that was opened for reading.
+    """
+    with LOCK:  # the tasks of a worker may come in several threads, and share one writer
+        there, beside = sessions.get(place.folder), _ended.get(place.folder)
+        if there is not None and there.began and run <= there.run:
+            return there
+        live, ended = (there, beside) if there is not None and not there.closed else (None, there or beside)
+        session = ended if closed else live
+        if session is None:
+            session = Session(path, place, options)
+            session.notes = notes
+            if closed:
+                session.close(closed)
+                ended = session
+            else:
+                live = session
+        session.run = max(session.run, run)
+        if live is not None and ended is not None:
+            sessions[place.folder], _ended[place.folder] = live, ended
+        return session
+
+
 def _size(path: str) -> int:
     """The size of a log in bytes; one that was sealed meanwhile counts as large."""
     try:
@@ -326,7 +371,7 @@ def _at_exit() -> None:
     failures: list[str] = []
 
     def close() -> None:
-        for session in list(sessions.values()):
+        for session in all_sessions():
             try:
                 if session.pid == os.getpid() or session.journal.path:
                     session.close("the program ends")
@@ -357,7 +402,7 @@ def _close_with_the_worker() -> None:
 
 
 def _after_fork_in_child() -> None:
-    for session in list(sessions.values()):
+    for session in all_sessions():
         session.forked()
 
 

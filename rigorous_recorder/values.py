@@ -177,7 +177,7 @@ def _learn(value: Any) -> Callable[[Any], Any]:
     if convert is None and callable(getattr(value, "item", None)) and not isinstance(value, type):
         convert = _item
     if convert is None:
-        raise TypeError(cls)
+        raise TypeError(cls.__qualname__)  # no class, which might not be sent: Dask sends an error's cause too
     _converters[cls] = convert
     return convert
 
@@ -187,7 +187,7 @@ def _learn_array(value: Any) -> Callable[[Any], Any]:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         plain = value.item()
         if plain.__class__ is value.__class__:  # np.longdouble: `.item()` gives itself, and float() would round it
-            raise TypeError(value.__class__)
+            raise TypeError(value.__class__.__qualname__)
         # the built-in is faster than `.item()`, and gives the same
         return plain.__class__ if plain.__class__ in (bool, int, float) and not _varies_in_shape(value) else _item
     return _tolist if hasattr(value, "tolist") else _array_tolist

@@ -1,8 +1,15 @@
 """The documentation of frames keeps its word: its Python runs in order and shows what it says."""
 
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+
 import pytest
 from programs import ROOT
-from test_readme import blocks, run
+from test_readme import blocks, run, with_checks
 
 from rigorous_recorder import ExperimentCollection
 
@@ -56,6 +63,30 @@ def test_all_python_of_the_page_on_spark_runs_and_shows_what_it_says(tmp_path, m
             run(source, namespace)
 
 
+WORKERS = blocks("python", page("workers.md"))
+SHOWS = """
+def _shows(value, text):
+    assert repr(value) == text, f"{value!r}, and the page says {text}"
+    print("shown")
+"""
+
+
+@pytest.mark.parametrize("source", WORKERS[1:], ids=[source.splitlines()[0] for source in WORKERS[1:]])
+def test_a_program_of_the_page_on_workers_shows_what_it_says(tmp_path, source):
+    """Each with the work that all of them hand out, as a program, since workers that do not fork import it."""
+    for library in ("distributed", "ray", "joblib"):
+        if library in source.splitlines()[0] and importlib.util.find_spec(library) is None:
+            pytest.skip(f"{library} is not installed: `make test-workers` installs it, and runs this")
+    program = tmp_path / "study.py"
+    program.write_text("\n".join([SHOWS, WORKERS[0], ast.unparse(with_checks(source))]), encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # the names of its sockets may not be long
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": folder}
+        command = [sys.executable, str(program)]
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("shown") == source.count("# ->") > 0
+
+
 def test_no_other_page_has_python():
     """One that comes to have some gets a test above."""
     pages = {each.relative_to(DOCS).as_posix(): each.read_text(encoding="utf-8") for each in DOCS.rglob("*.md")}
@@ -63,4 +94,5 @@ def test_no_other_page_has_python():
         "frames.md",
         "lineage.md",
         "spark.md",
+        "workers.md",
     ]

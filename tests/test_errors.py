@@ -119,6 +119,16 @@ def test_of_what_cannot_be_sent_the_repr_is():
     assert pickle.loads(pickle.dumps(error)).record == {"bad": "<Angry, whose repr raises RuntimeError>"}
 
 
+@pytest.mark.parametrize("value", [threading.Lock(), type("Local", (), {})(), np.longdouble(1)], ids=stable)
+def test_an_error_has_a_cause_that_can_be_sent(value):
+    """Dask sends the cause too, by tblib, and where that fails only the error's repr."""
+    for refuse in (RecordKeeper().add_record, RecordKeeper):
+        with pytest.raises(TypeError, match="'bad'") as caught:
+            refuse(bad=value)
+        cause = caught.value.__cause__
+        assert str(pickle.loads(pickle.dumps(cause))) == str(cause) == type(value).__qualname__
+
+
 def refused(path):
     """Work that records a lock."""
     with ExperimentCollection(path).new_experiment() as experiment:

@@ -166,8 +166,7 @@ def test_of_two_machines_of_one_name_whose_clocks_differ_neither_takes_the_other
     writing, compacting = (make("a machine of the same name") for _ in clocks)
     program, _ = live(writing, study, clocks[0])
     compact = READING + (  # in the process whose clock is wrong
-        "from rigorous_recorder.store.compact import compact\n"
-        "print(json.dumps(compact(sys.argv[1], grace=0).units))"
+        "from rigorous_recorder.store.compact import compact\nprint(json.dumps(compact(sys.argv[1], grace=0).units))"
     )
     assert compacting.ask(compact, study.path, clocks[1]) == 0
     program.tell()

@@ -30,6 +30,15 @@ def run(source, namespace):
 
 
 def run_expressions(source, namespace):
+    def shows(value, text):
+        assert repr(value) == text
+
+    namespace["_shows"] = shows
+    exec(compile(with_checks(source), "README.md", "exec"), namespace)
+
+
+def with_checks(source):
+    """The block's tree, in which what is shown is an argument of `_shows(value, text)`."""
     lines = source.splitlines()
     checked = 0
     tree = ast.parse(source)
@@ -44,12 +53,7 @@ def run_expressions(source, namespace):
             call = ast.Call(ast.Name("_shows", ast.Load()), [node.value, ast.Constant(shown["value"])], [])
             node.value = ast.copy_location(call, node.value)
     assert checked == len(re.findall(r"#\s*->", source)), "a shown value belongs to no expression"
-
-    def shows(value, text):
-        assert repr(value) == text
-
-    namespace["_shows"] = shows
-    exec(compile(ast.fix_missing_locations(tree), "README.md", "exec"), namespace)
+    return ast.fix_missing_locations(tree)
 
 
 def test_all_python_of_the_readme_runs_and_shows_what_it_says(tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import children
+import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -223,6 +225,29 @@ def test_to_spark_has_the_rows_of_to_polars_and_leaves_the_collection_as_it_is(s
     assert files(study.path) == before
     (running,) = [one.number for one in study.experiments if one.state == "running"]
     assert running == 4
+
+
+def test_times_that_pandas_and_numpy_count_in_nanoseconds_arrive_as_times(spark, tmp_path):
+    """Spark reads no nanoseconds. The recorder keeps microseconds, and refuses what is finer."""
+    collection = ExperimentCollection(tmp_path / "study")
+    whole = ["2026-01-02T03:04:05.000006", "2026-01-02T03:04:06"]
+    with collection.new_experiment(began=pd.Timestamp(whole[0]).as_unit("ns")) as experiment:
+        experiment.add_records(
+            numpy=np.array(whole, "M8[ns]"),
+            pandas=pd.Series(whole).astype("datetime64[ns, UTC]"),
+            took=np.array([1_000, 2_000_000_000], "m8[ns]"),
+        )
+        with pytest.raises(ValueError, match="finer than a microsecond"):
+            experiment.add_records(numpy=np.array(["2026-01-02T03:04:05.000006007"], "M8[ns]"))
+    collection.to_parquet(tmp_path / "flat.parquet")
+    frame, flat = collection.to_spark(spark), spark.read.parquet(str(tmp_path / "flat.parquet"))
+    types = {"began": "timestamp_ntz", "numpy": "timestamp_ntz", "pandas": "timestamp"}
+    for one in (frame, flat):
+        assert {name: dict(one.dtypes)[name] for name in types} == types
+        first, second = (dt.datetime.fromisoformat(text) for text in whole)
+        assert one.select("began", "numpy").orderBy("numpy").collect() == [(first, first), (first, second)]
+    assert dict(frame.dtypes)["took"] == "interval day to second"
+    assert_frame_equal(collected(frame), as_spark_has_it(collection.to_polars()))
 
 
 def test_the_data_source_is_found_without_registering_and_has_the_same_rows(spark, study):
