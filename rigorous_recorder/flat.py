@@ -113,16 +113,17 @@ class Flat:
             return to_arrow(self._plan().select(columns, lineage=lineage), categories)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write all records into one flat Parquet file, which pandas, polars, DuckDB and Spark read as it is.
+        """Write all records into a flat Parquet file, or a folder of such, that pandas, polars, DuckDB and Spark read as it is.
 
-        It has the columns of `to_polars`, inherited text as dictionaries. A file that is there is replaced when the new
-        one is on disk as a whole.
+        It has the columns of `to_polars`, inherited text as dictionaries. It has its name only when it is on disk as a
+        whole; a file that is there is replaced then.
 
         Args:
-            path: Of the file; its folder must be there.
+            path: Of the file. Of a folder, which gets files in the order of the rows, if it ends with "/" or is an empty
+                folder. The folder above must be there.
 
         Raises:
-            StoreError: The disk refused; a file that was there is as it was.
+            StoreError: The disk refused, or the folder is not empty; a file that was there is as it was.
             KeyError: No level has a key of `under`.
         """
         from .frames.parquet import to_parquet

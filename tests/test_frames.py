@@ -757,6 +757,37 @@ def test_to_parquet_writes_one_flat_file_that_others_read(study, tmp_path):
     assert len(pl.read_parquet(path)) == 3
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_to_parquet_writes_a_folder_that_others_read(collection, tmp_path, there):
+    for number in range(12):
+        with collection.new_experiment(name=f"n{number}", lr=number / 2) as experiment:
+            experiment.sub_record_keeper(model="a" if number % 2 else "b").add_records(step=range(5))
+    path = tmp_path / "flat"
+    if there:
+        path.mkdir()
+    collection.to_parquet(path if there else f"{path}/")
+    names = sorted(each.name for each in path.iterdir())
+    assert names == [f"part-{number:05d}.parquet" for number in range(len(names))]
+    assert len(names) > 1
+    expected = collection.to_polars()
+    again = pl.read_parquet(path)
+    assert again.schema == expected.schema
+    assert again.rows() == expected.rows()
+    assert again.rr.under(model="a", name=["n1", "n2", "n3"]).height == 10
+    made = pd.read_parquet(path)
+    assert made["step"].tolist() == expected["step"].to_list()
+    assert made.rr.under(model="b").shape[0] == 30
+    relation = duckdb.read_parquet(f"{path}/*.parquet")
+    assert relation.aggregate("count(*), sum(lr)").fetchall() == [(60, expected["lr"].sum())]
+    with pytest.raises(OSError, match="cannot be written"):
+        collection.to_parquet(path)  # it holds files now
+    empty = ExperimentCollection(tmp_path / "empty")
+    empty.new_experiment(a=1).close()
+    empty.to_parquet(f"{tmp_path}/nothing/")
+    assert pl.read_parquet(tmp_path / "nothing").schema == empty.to_polars().schema
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".tmp")]
+
+
 def test_to_parquet_keeps_the_old_file_when_it_cannot_write(study, tmp_path):
     with pytest.raises(RecorderError, match="cannot be written"):
         study.to_parquet(tmp_path / "nowhere" / "flat.parquet")
@@ -766,9 +797,13 @@ def test_to_parquet_keeps_the_old_file_when_it_cannot_write(study, tmp_path):
         study.under(modle=1).to_parquet(path)
     folder = tmp_path / "folder.parquet"
     folder.mkdir()
-    with pytest.raises(OSError, match="cannot be written"):
-        study.to_parquet(folder)
-    assert path.read_text() == "old"
+    (folder / "mine").write_text("old")
+    for given in (folder, f"{folder}/"):
+        with pytest.raises(OSError, match="cannot be written"):
+            study.to_parquet(given)
+    with pytest.raises(RecorderError, match="cannot be written"):
+        study.to_parquet(f"{path}/")
+    assert path.read_text() == (folder / "mine").read_text() == "old"
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".tmp")]
 
 

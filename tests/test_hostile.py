@@ -23,6 +23,7 @@ from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.blocks import encode_block
 from rigorous_recorder.store.columns import Decoded
 from rigorous_recorder.store.packmeta import PackMeta, pack_meta
+from rigorous_recorder.store.packread import Wanted, read_frames
 from rigorous_recorder.store.source import LogSource
 from rigorous_recorder.store.text import DEEPEST, text_form
 
@@ -129,6 +130,18 @@ def test_columns_that_are_not_there_or_others(folder, columns):
             frame = collection.to_polars()
         assert frame["i"].drop_nulls().to_list() == [0, 1, 2, 3, 4]
         assert frame.height == 5
+
+
+@pytest.mark.parametrize("told", [{"x": pl.String()}, {"x": pl.Int64()}, {"x": pl.List(pl.Float64())}])
+@pytest.mark.parametrize("slices", [None, ((1, 2),), ((0, 1), (3, 2))])
+def test_columns_of_another_type_than_the_footer_tells_are_damage_in_slices_too(folder, told, slices):
+    path = str(write_pack(folder, FIVE))
+    with pytest.raises(FormatError, match="damaged"):
+        read_frames([Wanted(path, told, 5, slices=slices)])
+    (frame,) = read_frames([Wanted(path, {"x": pl.Float64()}, 5, slices=slices)])
+    assert frame["x"].to_list() == [
+        float(1 + row) for start, count in slices or [(0, 5)] for row in range(start, start + count)
+    ]
 
 
 def test_verify_compares_the_runs_that_a_footer_tells_with_the_rows(folder):

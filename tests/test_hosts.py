@@ -175,6 +175,17 @@ def test_of_two_machines_of_one_name_whose_clocks_differ_neither_takes_the_other
     assert [each["i"] for each in study.records] == list(range(200))
 
 
+@pytest.mark.parametrize("clocks", [(0, MONTH), (-MONTH, 0), (0, -MONTH)], ids=str)
+def test_nor_does_a_claim_try_the_others_number_again(make, study, clocks):
+    writing, claiming = (make("a machine of the same name") for _ in clocks)
+    program, told = live(writing, study, clocks[0])
+    begin = READING + "with collection.new_experiment() as experiment:\n    print(json.dumps(experiment.number))"
+    assert (told["number"], claiming.ask(begin, study.path, clocks[1])) == (1, 2)
+    program.tell()
+    program.end()
+    assert states(study) == ["finished", "finished"]
+
+
 def test_a_time_namespace_is_no_other_life(make, study):
     """There a process has another start time, by which it was taken for one that had got its id since."""
     for ours in (True, False):
