@@ -158,7 +158,7 @@ def test_pages_that_did_not_reach_the_disk(collection, shard, reached):
         path = Path(experiment._journal.path)
         numbers = iter(range(10**6))
         for _ in range(6):
-            for _ in range(dice.randrange(1, 40)):
+            for _ in range(dice.randrange(1, 31)):
                 number = next(numbers)
                 experiment.add_record(i=number, pad=PADS[number % 7 % 4])
             unsynced = path.read_bytes()

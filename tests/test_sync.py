@@ -24,6 +24,10 @@ CUTS = ["names as synced", "names as they are", "names as synced, less the remov
 or removals may be there already and renames not."""
 
 
+DAMAGED = pytest.mark.filterwarnings("ignore::rigorous_recorder.DamageWarning")
+"""For what is read while a sync is missing: what is wrong with it is no news."""
+
+
 class Disk:
     """Follows the calls of `store/files.py` and knows what is on disk for certain.
 
@@ -159,6 +163,7 @@ def test_what_was_begun_synced_or_closed_survives_a_power_cut(tmp_path, root, jo
     record_through_cuts(tmp_path, root, journal, Disk(monkeypatch, root))
 
 
+@DAMAGED
 @pytest.mark.parametrize("without", ["sync_data", "sync_folder"])
 def test_this_test_can_fail_each_sync_is_needed(tmp_path, root, journal, monkeypatch, without):
     disk = Disk(monkeypatch, root, without)
@@ -281,6 +286,7 @@ def test_a_power_cut_at_any_point_of_sealing_loses_nothing(tmp_path, root, journ
     assert seal_through_cuts(tmp_path, root, journal, monkeypatch) > 9
 
 
+@DAMAGED
 @pytest.mark.parametrize("without", ["sync_file", "sync_folder"])
 def test_this_test_can_fail_each_sync_of_a_seal_is_needed(tmp_path, root, journal, monkeypatch, without):
     with pytest.raises(AssertionError, match="loses records"):
@@ -322,6 +328,7 @@ def test_a_power_cut_at_any_point_of_compacting_loses_nothing(root, journal, mon
     assert compact_through_cuts(root, journal, monkeypatch) > 60
 
 
+@DAMAGED
 @pytest.mark.parametrize("without", ["sync_file", "sync_folder"])
 def test_this_test_can_fail_each_sync_of_a_compaction_is_needed(root, journal, monkeypatch, without):
     with pytest.raises(AssertionError, match="loses records"):
