@@ -147,9 +147,11 @@ class Dask(Executor):
             warnings.simplefilter("ignore")  # its own
             import distributed
 
+            self.folder = tempfile.mkdtemp(prefix="dask-", dir="/tmp")
             self.cluster = distributed.LocalCluster(
-                n_workers=WORKERS, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs="CRITICAL"
-            )
+                n_workers=WORKERS, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs="CRITICAL",
+                local_directory=self.folder,
+            )  # fmt: skip
             self.client = distributed.Client(self.cluster)
 
     def map(self, function, tasks):
@@ -159,6 +161,7 @@ class Dask(Executor):
     def close(self):
         self.client.close()
         self.cluster.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 EXECUTORS = {
