@@ -145,13 +145,14 @@ class Dask(Executor):
     def __init__(self):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its own
+            import dask
             import distributed
 
             self.folder = tempfile.mkdtemp(prefix="dask-", dir="/tmp")
+            dask.config.set({"temporary-directory": self.folder})
             self.cluster = distributed.LocalCluster(
-                n_workers=WORKERS, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs="CRITICAL",
-                local_directory=self.folder,
-            )  # fmt: skip
+                n_workers=WORKERS, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs="CRITICAL"
+            )
             self.client = distributed.Client(self.cluster)
 
     def map(self, function, tasks):
