@@ -145,8 +145,11 @@ class Dask(Executor):
     def __init__(self):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its own
+            import dask
             import distributed
 
+            self.folder = tempfile.mkdtemp(prefix="dask-", dir="/tmp")
+            dask.config.set({"temporary-directory": self.folder})
             self.cluster = distributed.LocalCluster(
                 n_workers=WORKERS, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs="CRITICAL"
             )
@@ -159,6 +162,7 @@ class Dask(Executor):
     def close(self):
         self.client.close()
         self.cluster.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 EXECUTORS = {

@@ -79,8 +79,9 @@ def test_a_program_of_the_page_on_workers_shows_what_it_says(tmp_path, source):
             pytest.skip(f"{library} is not installed: `make test-workers` installs it, and runs this")
     program = tmp_path / "study.py"
     program.write_text("\n".join([SHOWS, WORKERS[0], ast.unparse(with_checks(source))]), encoding="utf-8")
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # the names of its sockets may not be long
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": folder}
+    with tempfile.TemporaryDirectory(prefix="rr-", dir="/tmp") as folder:  # the names of sockets may not be long
+        temporary = {"TMPDIR": folder, "RAY_TMPDIR": folder}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", **temporary}
         command = [sys.executable, str(program)]
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr

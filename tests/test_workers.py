@@ -6,6 +6,8 @@ in `test_spark.py`.
 
 import os
 import pickle
+import subprocess
+import tempfile
 import threading
 import time
 import traceback
@@ -252,9 +254,11 @@ def test_a_worker_that_is_killed_loses_nothing_for_which_add_record_returned(kin
         pytest.skip("a thread cannot be killed without its process")
     program = tmp_path / "program.py"
     program.write_text(KILLED)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(executors.HERE.parent), str(executors.HERE)])}
+    paths = os.pathsep.join([str(executors.HERE.parent), str(executors.HERE)])
     command = [children.PYTHON, str(program), kind, study.path, str(tmp_path / "counted")]
-    ended = children.subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
+    with tempfile.TemporaryDirectory(prefix="rr-", dir="/tmp", ignore_cleanup_errors=True) as left:  # by what is killed
+        environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": left}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
     assert ended.returncode == 0, ended.stderr
     returned = children.Counters(tmp_path / "counted")[children.CALLS]
     assert returned >= 500
