@@ -10,14 +10,26 @@ import typer
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look after collections of recorded experiments.")
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        typer.echo(f"rigorous_recorder {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
-    """Without this, typer would make the only command of an app the app itself."""
+def _commands(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before the command."""
 
 
 @app.command()
 def verify(path: Annotated[Path, typer.Argument(help="The collection's folder.", readable=False)]) -> None:
-    """Look at every byte of a collection. Exits with 0 if it is sound, else with 1. Changes nothing."""
+    """Look at every byte of a collection. Exits with 0 if it is sound, else, or if there is none, with 1. Changes nothing."""
     from .verification import verify_command
 
     raise typer.Exit(verify_command(path))
@@ -38,15 +50,25 @@ def selftest(
 
 @app.command()
 def compact(path: Annotated[Path, typer.Argument(help="The collection's folder.", readable=False)]) -> None:
-    """Put the many small files of a collection into few. Safe while experiments run."""
+    """Put the many small files of a collection into few. Safe while experiments run.
+
+    Exits with 1 if it could not, or if something was left because it is damaged or cannot be read.
+    """
     from .collection import ExperimentCollection
     from .errors import RecorderError
 
     try:
-        typer.echo(ExperimentCollection(path).compact())
+        report = ExperimentCollection(path).compact()
     except RecorderError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    typer.echo(report)
+    if report.harmed:
+        typer.echo(
+            f"{report.harmed:,} left since damaged, or not to be read. Hint: rigorous-recorder verify {path} tells what.",
+            err=True,
+        )
+        raise typer.Exit(1)
 
 
 def main() -> None:

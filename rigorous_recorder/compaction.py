@@ -96,9 +96,11 @@ def _bar(progress: bool | None) -> Iterator[Any]:
     if progress is False or (progress is None and not _watched()):
         yield lambda _done, _total: None
         return
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    with Progress(TextColumn("compacting"), BarColumn(), MofNCompleteColumn(), transient=True) as bar:
+    columns = (TextColumn("compacting"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -32,7 +32,8 @@ class Verification:
 
     Attributes:
         path: The collection's absolute path.
-        ok: Whether nothing is wrong: every checksum matches, and nothing is missing that was there. Remarks do not count.
+        ok: Whether nothing is wrong: every checksum matches, and nothing is missing that was there. Remarks do not count. False
+            where there is no collection.
         records: How many records can be read.
         attempts: How many attempts have files.
         files: How many files with records, levels or edits were read, to their last byte.
@@ -51,6 +52,7 @@ class Verification:
         self.files = seen.files
         self.size = seen.size
         self.findings: tuple[Found, ...] = tuple(seen.found)
+        self._there = seen.there
 
     @property
     def ok(self) -> bool:
@@ -62,6 +64,8 @@ class Verification:
     def _verdict(self) -> str:
         if self.ok:
             return "sound"
+        if not self._there and self.findings[0].kind != "unknown":  # else it is one that this release does not know
+            return "no collection here"
         failing = sum(finding.fails for finding in self.findings)
         known = affected(self.findings)
         about = f", about {_many(known, 'record')}" if known else ""
@@ -208,7 +212,7 @@ def verify_command(path: os.PathLike[str]) -> int:
     """Verify the collection at a path and print the report: a table on a terminal, plain lines into a pipe.
 
     Returns:
-        The exit code: 0 when the collection is sound, else 1.
+        The exit code: 0 when the collection is sound, else 1, also when there is none.
     """
     from rich.console import Console
     from rich.text import Text

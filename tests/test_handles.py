@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rigorous_recorder import ExperimentCollection
-from rigorous_recorder.errors import ClosedError, StoreError
+from rigorous_recorder.errors import ClosedError, DeletedError
 from rigorous_recorder.session import sessions
 
 pytestmark = pytest.mark.timeout(100)  # a hang is a failure
@@ -189,7 +189,7 @@ def test_a_deleted_attempt_takes_no_records_and_says_so(collection, start):
     handle = Late(pickle.dumps(experiment))
     experiment.close()
     experiment.delete()
-    with pytest.raises((ClosedError, StoreError), match="000001"):
+    with pytest.raises(DeletedError, match="experiment 1 was deleted"):
         worker(record, "deleted", handle, n=1)
     assert numbers(collection) == []
 

@@ -446,7 +446,7 @@ def test_the_command(study, tmp_path):
     done = command("verify", "study", cwd=tmp_path)
     assert done.stdout == f"{collection.verify()}\n"
     done = command("verify", tmp_path / "nothing")
-    assert (done.returncode, "there is nothing here" in done.stdout) == (1, True)
+    assert (done.returncode, "no collection here: there is no such folder" in done.stdout) == (1, True)
 
 
 def test_the_command_on_a_terminal(study):

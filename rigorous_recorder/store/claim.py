@@ -132,6 +132,21 @@ def check_collection(path: str) -> bool:
     return True
 
 
+def is_collection(path: str) -> bool:
+    """Whether there is a collection: something of one, if not its file `format`.
+
+    Raises:
+        NotACollectionError: Something else is there.
+        FormatError: It is of a newer version.
+    """
+    if check_collection(path):
+        return True
+    try:
+        return any(not name.startswith(".") for name in files.names(path))  # all of them ours, else that was said
+    except FileNotFoundError:
+        return False
+
+
 def _nothing_there(path: str) -> bool:
     try:
         names = files.names(path)

@@ -16,7 +16,7 @@ from rigorous_recorder.errors import FormatError, NotACollectionError
 
 from . import files, layout, machine
 from .attempt import RUNNING, STALE, is_gone, read_course
-from .claim import check_collection, clock_ahead
+from .claim import clock_ahead, is_collection
 from .columns import Decoded
 from .deletion import finish_deletions
 from .gather import TooWideError
@@ -25,8 +25,8 @@ from .pack import parquet, publish
 from .packed import MARK, Key, open_pack, packed_text
 from .packmeta import PackMeta, kept_events, load_meta
 from .packread import read_frame, read_schema, verify
-from .removal import UNREADABLE, remove_superseded
-from .report import CompactionReport
+from .removal import remove_superseded
+from .report import DAMAGED, UNREADABLE, CompactionReport
 from .schema import described
 from .snapshot import GONE, LOCAL, list_collection
 
@@ -46,7 +46,6 @@ GRACE: Final = 3600.0
 
 RUNNING_STILL: Final = "the experiment is running, or stale and not closed"
 OPEN: Final = "a process may still write to it"
-DAMAGED: Final = "damaged"
 UNVERIFIED: Final = "its last entries were never verified"
 WIDE: Final = "it has so many keys that a table of them would be nearly all empty"
 NEWER: Final = "of a newer version of the format"
@@ -109,7 +108,7 @@ def compact(
         FormatError: It is of a newer version; or what was written does not read back, then its source stays.
         OSError: The disk refused; everything is as safe as it was.
     """
-    if not check_collection(path) and not files.is_folder(path):
+    if not is_collection(path):
         raise NotACollectionError(f"There is no collection {path}. Hint: is the path right?")
     compaction = Compaction(path, tell)
     compaction.run()

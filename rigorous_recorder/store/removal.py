@@ -23,6 +23,7 @@ from .deletion import in_trash, trash_folder
 from .packed import Key, list_packs
 from .packmeta import load_meta
 from .packread import verify
+from .report import DAMAGED, UNLISTED, UNREADABLE
 from .snapshot import GONE, AttemptPlace, list_claims, look_into
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 ABANDONED: Final = 3600.0
 """Seconds after which a file in the making is one that nobody will finish."""
-DAMAGED: Final = "damaged"
-UNLISTED: Final = "the folder cannot be listed"
-UNREADABLE: Final = "it cannot be read"
 OTHER: Final = "it differs from what is in the packs under the same name"
 
 

@@ -6,6 +6,12 @@ from typing import Final
 
 import msgspec
 
+DAMAGED: Final = "damaged"
+UNREADABLE: Final = "it cannot be read"
+UNLISTED: Final = "the folder cannot be listed"
+HARMED: Final = (DAMAGED, UNREADABLE, UNLISTED)
+"""Why something was left that is not as it should be; all other reasons go, or harm nothing."""
+
 _STEPS: Final = ("bytes", "KB", "MB", "GB")
 
 
@@ -41,6 +47,11 @@ class CompactionReport(msgspec.Struct):
     def idle(self) -> bool:
         """Whether there was nothing to do."""
         return not (self.units or self.packs or self.removed)
+
+    @property
+    def harmed(self) -> int:
+        """How many units, packs and folders were left since they are damaged, or cannot be read."""
+        return sum(self.left.get(why, 0) for why in HARMED)
 
     def leave(self, why: str, path: str, count: int = 1) -> None:
         """Note what is left as it is."""

@@ -13,7 +13,7 @@ from ..levels import unpack_edit, unpack_level
 from . import files, layout
 from . import unit as u
 from .attempt import Begin, End, may_be_torn, read_begin_end
-from .claim import check_collection
+from .claim import check_collection, is_collection
 from .found import Finder, Found
 from .listing import Unlisted
 from .notes import wrong_notes
@@ -54,6 +54,7 @@ class Examined(NamedTuple):
         files: How many units were read.
         size: Their bytes.
         found: What is not as it should be, by file.
+        there: Whether there is a collection.
     """
 
     records: int
@@ -61,6 +62,7 @@ class Examined(NamedTuple):
     files: int
     size: int
     found: list[Found]
+    there: bool
 
 
 def examine(path: str, progress: Callable[[int, int], None] | None = None) -> Examined:
@@ -86,7 +88,8 @@ class _Examination(Finder):
         self._records = self._attempts = self._files = self._size = 0
 
     def result(self) -> Examined:
-        if self._is_collection():
+        there = self._is_collection()
+        if there:
             notes = f"{self.path}/{layout.NOTES}"
             units = self._all_units()
             noted = self._listed(notes)
@@ -102,7 +105,7 @@ class _Examination(Finder):
         for folder, why in {one.folder: one.why for one in self.unlisted}.items():
             self.say(folder, UNKNOWN, f"a folder that cannot be listed ({why}): what is in it is not known")
         found = sorted(self.found, key=lambda one: (not one.fails, one.file, one.start))
-        return Examined(self._records, self._attempts, self._files, self._size, found)
+        return Examined(self._records, self._attempts, self._files, self._size, found, there)
 
     def _all_units(self) -> dict[AttemptPlace, list[UnitPlace]]:
         """The attempts with their units; the packs are listed last, as readers do."""
@@ -146,15 +149,16 @@ class _Examination(Finder):
 
     def _is_collection(self) -> bool:
         try:
-            files.size(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            self.say(self.path, LOST, "there is nothing here")
-            return False
-        try:
+            if not is_collection(self.path):
+                here = "nothing of one is in this folder" if files.exists(self.path) else "there is no such folder"
+                self.say(self.path, LOST, f"no collection here: {here}")
+                return False
             there = check_collection(self.path)
-        except (FormatError, NotACollectionError) as error:
-            kind = UNKNOWN if isinstance(error, FormatError) else SUSPECT
-            self.say(f"{self.path}/{layout.FORMAT_FILE}", kind, str(error))
+        except FormatError as error:
+            self.say(f"{self.path}/{layout.FORMAT_FILE}", UNKNOWN, str(error))
+            return False
+        except NotACollectionError as error:
+            self.say(self.path, SUSPECT, f"no collection here: {error}")
             return False
         if not there:
             self.remark(
