@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 import units
 
-from rigorous_recorder.store import layout, packmeta
+from rigorous_recorder.store import layout, packmeta, schema
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.pack import parquet
 from rigorous_recorder.store.replay import Event
@@ -320,22 +320,75 @@ class Dice:
         rows = frame.height if not self.once_in(8) else self.pick([0, 1, 10**6, 10**14])
         header = self.header(writer, n, attempt)
         fields = [header, self.events(frame.height), rows, self.pick([0, 10_000, 2**63]), 7, self.pick(FLOATS)]
+        if self.once_in(2):
+            fields += [self.told_columns(frame), self.told_runs(frame)]
+        content = self.parquet(frame, fields, "RRPACK1")
+        return layout.pack_name(writer, n, rows, max(len(content), 1), zlib.crc32(content)), content
+
+    def compacted(self):
+        """The name and the bytes of a pack of several units whose checksums match."""
+        frame = self.frame()
+        attempts = [[attempt, self.pick([1, 1, 2]), self.pick([1, 1, 2])] for attempt in ATTEMPTS]
+        packed, left = [], frame.height
+        for nth in range(self.pick([0, 1, 2, 3])):
+            rows = self.pick([0, 1, left]) if not self.once_in(12) else self.pick(NUMBERS)
+            place, writer, n = self.pick([0, 0, 1]), self.pick(WRITERS), nth + 1
+            header = self.header(writer, n, ATTEMPTS[place])
+            details = [
+                header,
+                self.events(frame.height),
+                self.pick(FLOATS),
+                self.told_runs(frame.head(max(0, min(rows, 50)))),
+            ]
+            unit = [place, writer, n, rows, self.pick([0, 10_000, 2**63]), 7, details[: self.pick([3, 4])]]
+            if self.once_in(12):
+                unit[self.random.randrange(len(unit))] = self.pick([*NUMBERS, *TEXTS[:3], None, [[1]]])
+            packed.append(unit)
+            left = max(0, left - rows)
+        content = self.parquet(frame, [attempts, packed, self.told_columns(frame)][: self.pick([2, 3])], "RRPACK2")
+        return layout.packed_name(
+            layout.packed_id(self.pick([0, 1])), max(len(content), 1), zlib.crc32(content)
+        ), content
+
+    def parquet(self, frame, fields, mark):
+        """The bytes of a pack, in which some of what its footer says was replaced."""
         if self.once_in(12):
             fields[self.random.randrange(len(fields))] = self.pick([*NUMBERS, *TEXTS[:3], None, [[1]]])
         packed = zlib.compress(msgspec.msgpack.encode(fields) if not self.once_in(20) else self.value())
         if self.once_in(40):
             packed = zlib.compress(bytes(1 << 26))
-        text = f"RRPACK1 {'0' * 8} {base64.b64encode(packed).decode()}"
-        content = bytearray(parquet(frame, text)) if frame.width else bytearray()
+        text = f"{mark} {'0' * 8} {base64.b64encode(packed).decode()}"
+        content = bytearray(parquet(frame, text, mark.encode())) if frame.width else bytearray()
         if self.once_in(3):  # wrong in the columns or the footer, and stamped again
             for _ in range(self.pick([1, 1, 2, 20])):
                 at = self.random.randrange(len(content) - 8)
                 content[at] = self.random.randrange(256)
-            restamp(content)
+            restamp(content, mark.encode())
         if self.once_in(20):
             del content[self.random.randrange(len(content)) :]
-        size = len(content)
-        return layout.pack_name(writer, n, rows, max(size, 1), zlib.crc32(content)), bytes(content)
+        return bytes(content)
+
+    def told_columns(self, frame):
+        """What a footer tells of the columns of a frame, or says instead."""
+        known = {**{dtype: name for name, dtype in schema.TYPES.items()}, pl.UInt32(): packmeta.LEVELS_TYPE}
+        told = [[name, known.get(dtype, "list:float")] for name, dtype in frame.schema.items()]
+        if self.once_in(4):
+            told.append([self.pick(TEXTS), self.pick([*schema.TYPES, "list:int", "list:list:int", "level", ""])])
+        if told and self.once_in(6):
+            del told[self.random.randrange(len(told))]
+        if self.once_in(20):
+            told = self.pick([None, [], [[]], told * 5000, {}, "x"])
+        return told
+
+    def told_runs(self, frame):
+        """What a footer tells of the levels of a frame's rows, or says instead."""
+        levels = frame["rr_level"] if frame.schema.get("rr_level") == pl.UInt32 else pl.Series([], dtype=pl.UInt32)
+        told = schema.runs_of(levels)
+        if told and self.once_in(4):
+            told[self.random.randrange(len(told))] = self.pick([*NUMBERS, frame.height])
+        if self.once_in(8):
+            told = self.pick([None, [], [1], [1, frame.height], [1, 0, 1, frame.height], [1, 1] * 10**5, {}])
+        return told
 
     # ---- the folder --------------------------------------------------------------------------------------------------
 
@@ -363,6 +416,11 @@ class Dice:
         if self.once_in(3):
             (path / "notes").mkdir(exist_ok=True)
             self.units(path / "notes", "", outside)
+        if self.once_in(4):
+            (path / "packs").mkdir()
+            for _ in range(self.pick([1, 1, 2])):
+                name, content = self.compacted()
+                (path / "packs" / name).write_bytes(content)
         for folder in (path, *filter(Path.is_dir, path.iterdir())):
             if self.once_in(6):
                 self.strange(folder / self.pick([*NAMES, "notes", "000001.1", "packs", ATTEMPTS[1]]), outside)
@@ -378,7 +436,7 @@ class Dice:
                     name, content = layout.log_name(writer, n), self.log(writer, n, attempt)
                 if self.once_in(25):
                     self.strange(folder / name, outside)
-                else:
+                elif not os.path.lexists(folder / name):  # else something strange of before: a pipe that nobody reads
                     (folder / name).write_bytes(content)
 
     def strange(self, path, outside):
@@ -409,14 +467,14 @@ class Dice:
             os.truncate(path, 1 << 42)
 
 
-def restamp(content):
+def restamp(content, mark):
     """Make the checksum in a footer that of the footer as it is now, as whoever changed it would."""
     try:
         start = len(content) - packmeta._footer_length(bytes(content[-8:]), len(content), "")
     except Exception:  # noqa: BLE001  (its length is what was changed: it stays as wrong as it is)
         return
     footer = memoryview(content)[start:]
-    match = packmeta._last_text(bytes(footer), b"RRPACK1")
+    match = packmeta._last_text(bytes(footer), mark)
     if match is not None:
         footer[match.start(1) : match.end(1)] = b"0" * 8
         footer[match.start(1) : match.end(1)] = f"{zlib.crc32(footer):08x}".encode()
