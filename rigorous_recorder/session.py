@@ -145,8 +145,8 @@ class Session:
 
     @property
     def may_rest(self) -> bool:
-        """Whether its file may be closed while nothing is added: in a worker nobody says when an experiment is over."""
-        return not self.began
+        """Whether its file may be closed while nothing is added: in a worker, and of edits, nobody says when it is over."""
+        return not self.began or bool(self.closed)
 
     def prune(self) -> None:
         """Forget the keepers that nobody holds any more: those of past episodes must not fill the memory."""

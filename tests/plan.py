@@ -112,6 +112,7 @@ ROWS = {
             "test_disk_full.py::test_the_nth_call_of_a_reader_fails": ALL,
             "test_pack.py::test_every_system_call_may_fail": ALL,
             "test_compact.py::test_every_system_call_may_fail": ALL,
+            "test_delete.py::test_every_call_of_a_deletion_may_fail": ALL,
         },
     ),
     "full": Row(

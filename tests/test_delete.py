@@ -1,6 +1,7 @@
 """Deletion: what is deleted is not read, its number is not given again, and the trash holds it until it is emptied."""
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -14,9 +15,9 @@ import units
 
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder import session as sessions
-from rigorous_recorder.errors import ClosedError, DeletedError, RecorderError
+from rigorous_recorder.errors import ClosedError, DeletedError, RecorderError, StoreError
 from rigorous_recorder.store import compact as compacting
-from rigorous_recorder.store import deletion, layout
+from rigorous_recorder.store import deletion, layout, pack
 from rigorous_recorder.store.packed import open_pack
 
 REST = [1, 1, 2, 2, 4, 4]
@@ -249,3 +250,84 @@ def test_a_kill_at_every_system_call_of_a_deletion(tmp_path, compacted, after):
         if not fault.dead:
             break
     assert at > 10
+
+
+FAULTS = {
+    "killed before": (None, False),
+    "killed after": (None, True),
+    **{
+        errno.errorcode[one]: (one, False) for one in (errno.ENOSPC, errno.EIO, errno.EACCES, errno.ESTALE, errno.EINTR)
+    },
+}
+
+
+def outcome_of(last, error, at, *, after):
+    """Try a deletion whose n-th call fails; how it ended, and whether there was an n-th call."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fault = studies.Fault(monkeypatch, at, error, after=after)
+        try:
+            last.delete()
+        except studies.Killed:
+            return "killed", True
+        except StoreError as caught:
+            assert (caught.errno, "Hint: " in str(caught)) == (error, True)  # noqa: PT017
+            return "refused", True
+    return "done", fault.left <= 0
+
+
+def next_number(path, ram):
+    """The number and try that a new experiment would get; in a copy."""
+    copy = ram / "copy"
+    shutil.copytree(path, copy)  # with its times
+    with ExperimentCollection(copy).new_experiment() as experiment:
+        claim = experiment._session.place.claim
+    shutil.rmtree(copy)
+    return tuple(claim)
+
+
+@pytest.mark.parametrize("what", FAULTS)
+@pytest.mark.parametrize("where", ["log", "sealed", "compacted", "resumed"])
+def test_every_call_of_a_deletion_may_fail(ram, where, what, reached):
+    """It is whole or deleted, its number is given again only as that of a failed one that is there, and deleting goes on.
+
+    It is the last that goes, and it has failed: were its claim taken for an empty one, the next would get its number.
+    """
+    made = study(ram / "made")
+    if where == "sealed":
+        assert pack.seal(str(next(Path(made.path).glob("000004.1/*/*.log"))))
+    elif where != "log":
+        studies.at_once(made.path)
+    if where == "resumed":  # some of it is in a pack, some in a log
+        experiment = made.resume_experiment(4)
+        experiment.add_record(n=4)
+        experiment.close("failed")
+    error, after = FAULTS[what]
+    everything, rest = numbers(made), [1, 1, 2, 2, 3, 3]
+    outcomes, going = set(), True
+    at = 0
+    while going:
+        at += 1
+        path = ram / f"{at}"
+        shutil.copytree(made.path, path)
+        for claim in path.glob("0*"):
+            os.utime(claim, (1, 1))  # an empty claim that is old is nobody's
+        collection = ExperimentCollection(path)
+        last = collection.experiments[-1]
+        outcome, going = outcome_of(last, error, at, after=after)
+        found = numbers(collection)
+        assert found in (everything, rest), at
+        assert outcome != "done" or found == rest, at
+        outcomes.add((outcome, found == rest))
+        assert next_number(path, ram) == ((5, 1) if found == rest else (4, 2)), at
+        last.delete()
+        studies.at_once(path)
+        assert numbers(collection) == rest, at
+        assert next_number(path, ram) == (5, 1), at
+        assert units.same([each["n"] for each in second_reader.read(path)], rest)
+        held = [layout.parse_unit(file.name)[:2] for file in (path / "trash").glob("*/*")]
+        assert len(held) == len(set(held)) == (2 if where == "resumed" else 1), "each unit of it is there, once"
+        assert collection.verify().ok, collection.verify()
+        shutil.rmtree(path)
+    assert outcomes >= {("killed" if error is None else "refused", gone) for gone in (False, True)} | {("done", True)}
+    assert at > 20
+    reached(at)

@@ -15,7 +15,7 @@ from test_delete import numbers, study
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.errors import ClosedError, DeletedError
 from rigorous_recorder.session import sessions
-from rigorous_recorder.store import deletion
+from rigorous_recorder.store import background, deletion
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.holders import is_cut
 
@@ -220,6 +220,24 @@ def test_the_edits_of_this_process_hold_nothing(tmp_path):
     sessions[linked.experiments[1]._session.folder].close_editor()
     two.delete()
     assert numbers(collection) == [1, 1, 4, 4]
+
+
+def test_edits_of_what_this_process_began_are_let_go_of(tmp_path, journal, monkeypatch):
+    """As by a worker, a while after the last: else nobody else could delete it until this process ends."""
+    monkeypatch.setattr(background, "QUIET", 0.05)
+    collection = ExperimentCollection(tmp_path / "study", journal=journal, sync_interval=0.02)
+    with collection.new_experiment() as experiment:
+        experiment.add_record(n=1)
+    experiment["edited"] = True
+    editor = experiment._session._editor
+    deleting = f"""
+from rigorous_recorder import ExperimentCollection
+ExperimentCollection({collection.path!r}).experiments[0].delete()
+"""
+    until(lambda: editor.map is None, "letting go of the edits")
+    done = children.run(deleting)
+    assert done.returncode == 0, done.stderr
+    assert collection.experiment_numbers == ()
 
 
 @pytest.mark.parametrize("lately", [True, False], ids=["lately", "long ago"])

@@ -1,5 +1,6 @@
 """Long stretches of one level: frames in pieces that share memory are the same as by runs, and need no NumPy."""
 
+import itertools
 import struct
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import children
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from rigorous_recorder.frames import materialise, spread
+from rigorous_recorder.frames import materialise, part, spread
 from rigorous_recorder.store import pack, packread, schema
 from rigorous_recorder.store.packmeta import load_described, load_meta
 
@@ -87,8 +90,21 @@ def test_pieces_of_one_value_share_their_memory(study, monkeypatch):
     monkeypatch.setattr(spread, "LONG", 1)
     column = seal_all(study).to_polars()["agent"]
     chunks = column.get_chunks()
-    places = {chunk.to_physical().to_numpy(allow_copy=False).ctypes.data for chunk in chunks}
-    assert len(places) == 2 < len(chunks)
+    held = [chunk.to_physical().to_numpy(allow_copy=False) for chunk in chunks]  # what is let go of has its place taken
+    assert len({values.ctypes.data for values in held}) == 2 < len(chunks)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=9), st.data())
+def test_pieces_are_cut_where_chunks_end(pieces, data):
+    rows = [row for row, size in pieces for _ in range(size)]
+    ends = data.draw(st.sets(st.integers(1, max(1, len(rows) - 1)))) if len(rows) > 1 else set()
+    bounds = sorted({0, *ends, len(rows)})
+    sizes = [stop - start for start, stop in itertools.pairwise(bounds)]
+    cut = list(spread._cut_at([part.Piece(*piece) for piece in pieces], sizes))
+    assert [row for row, size in cut for _ in range(size)] == rows
+    assert all(size > 0 for _, size in cut)
+    assert set(itertools.accumulate(sizes)) <= set(itertools.accumulate(size for _, size in cut))
+    assert list(spread._cut_at([part.Piece(*piece) for piece in pieces], [])) == pieces, "without columns of its own"
 
 
 WITHOUT_NUMPY = """

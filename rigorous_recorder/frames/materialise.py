@@ -42,11 +42,13 @@ class Stretch(NamedTuple):
         part: The unit.
         cut: What they are, where the pack tells.
         levels: The local number of each row's level, where it does not.
+        sizes: Of the chunks that the own columns are in, where there are some.
     """
 
     part: Part
     cut: Cut | None
     levels: pl.Series
+    sizes: list[int]
 
     @property
     def height(self) -> int:
@@ -111,8 +113,9 @@ def materialise(plan: Plan, asked: Iterable[Asked] | None = None) -> Rows:
     present: dict[str, list[pl.Series]] = {column.name: [] for column in own if column.inherited}
     stretches = []
     for (part, _, cut), frame in read:
-        stretch = Stretch(part, cut, _LEVELS if cut is not None else frame[LEVEL])
         held = {series.name: series for series in frame.get_columns()}
+        sizes = next(iter(held.values())).chunk_lengths() if held else []
+        stretch = Stretch(part, cut, _LEVELS if cut is not None else held[LEVEL], sizes)
         found = [(column, held.get(column_name(column.key)), held.get(EXACT + column.key)) for column in own]
         try:
             values = [_own(series, exact, column.dtype, stretch.height) for column, series, exact in found]

@@ -12,7 +12,7 @@ import polars as pl
 from .part import Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .materialise import Rows
 
@@ -93,9 +93,9 @@ def _pieces(rows: Rows) -> list[Piece] | None:
     """The rows in pieces; None where these would be short."""
     pieces: list[Piece] = []
     most = rows.height // LONG + FEW
-    for part, cut, levels in rows.stretches:
+    for part, cut, levels, sizes in rows.stretches:
         if cut is not None:
-            pieces += cut.pieces
+            pieces += _cut_at(cut.pieces, sizes)
         start = 0
         for size in levels.chunk_lengths():
             chunk = levels.slice(start, size)
@@ -111,6 +111,20 @@ def _pieces(rows: Rows) -> list[Piece] | None:
         if len(pieces) > most:
             return None
     return pieces
+
+
+def _cut_at(pieces: Iterable[Piece], sizes: Iterable[int]) -> Iterator[Piece]:
+    """Pieces that end where chunks do: polars copies columns that are in other chunks than others of their frame."""
+    chunks = iter(sizes)
+    left = next(chunks, 0)
+    for row, size in pieces:
+        rest = size
+        while left and left < rest:
+            yield Piece(row, left)
+            rest -= left
+            left = next(chunks, 0)
+        yield Piece(row, rest)
+        left = left - rest or next(chunks, 0) if left else 0
 
 
 def _identities(values: pl.Series) -> list[Any]:

@@ -55,7 +55,7 @@ class Runs:
 
 def runs_of(stretches: Iterable[Stretch]) -> Runs:
     """The runs of rows of units."""
-    runs = [_told(cut) if cut is not None else _runs(levels.to_numpy(), part) for part, cut, levels in stretches]
+    runs = [_told(cut) if cut is not None else _runs(levels.to_numpy(), part) for part, cut, levels, _ in stretches]
     return Runs(
         np.concatenate([np.empty(0, "i8"), *(one.levels for one in runs)]),
         np.concatenate([np.empty(0, "i8"), *(one.lengths for one in runs)]),

@@ -25,10 +25,12 @@ from .pack import parquet, publish
 from .packed import MARK, Key, open_pack, packed_text
 from .packmeta import PackMeta, kept_events, load_meta
 from .packread import read_frame, read_schema, verify
+from .prefix import begins_with
 from .removal import remove_superseded
-from .report import DAMAGED, UNREADABLE, CompactionReport
+from .report import DAMAGED, OPEN, UNREADABLE, CompactionReport
 from .schema import described
-from .snapshot import GONE, LOCAL, list_collection
+from .snapshot import GONE, LOCAL, list_collection, open_unit
+from .source import PackSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +47,6 @@ GRACE: Final = 3600.0
 """Seconds after which a file goes whose units are in packs, on file systems that cache names for readers on other hosts."""
 
 RUNNING_STILL: Final = "the experiment is running, or stale and not closed"
-OPEN: Final = "a process may still write to it"
 UNVERIFIED: Final = "its last entries were never verified"
 WIDE: Final = "it has so many keys that a table of them would be nearly all empty"
 NEWER: Final = "of a newer version of the format"
@@ -132,6 +133,7 @@ class Compaction:
         self._tell = tell
         self._batches: dict[tuple[Any, ...], _Batch] = {}
         self._empty = _Batch()
+        self._taken: set[Key] = set()
 
     def run(self) -> None:
         """Write the new packs."""
@@ -143,12 +145,8 @@ class Compaction:
             self.report.leave(DAMAGED, sentence)
         todo = list(self._units(listing))
         counting = _counting(listing)
-        small = [
-            pack
-            for pack in listing.packs.packs
-            if pack.path in counting and (_has_deleted(pack, listing) or _is_small(pack))
-        ]
-        total = len(todo) + sum(len(pack.units) for pack in small)
+        packs = [pack for pack in listing.packs.packs if pack.path in counting]
+        total = len(todo) + sum(len(pack.units) for pack in packs if _is_small(pack))
         ahead = clock_ahead(self.path) if todo else 0.0
         for done, (claim, place) in enumerate(todo):
             self._tell(done, total)
@@ -161,7 +159,12 @@ class Compaction:
                     self.report.leave(UNREADABLE, place.path)
             else:
                 self._add(member)
-        self._merge(small, counting, listing, lambda done: self._tell(len(todo) + done, total))
+                self._taken.add(place.key)
+        chosen = {unit.key: unit for _, units in listing.attempts for unit in units}
+        shed = {pack.path for pack in packs if _has_deleted(pack, listing) or self._has_beginnings(pack, chosen)}
+        packs = [pack for pack in packs if pack.path in shed or _is_small(pack)]
+        total = len(todo) + sum(len(pack.units) for pack in packs)
+        self._merge(packs, counting, shed, lambda done: self._tell(len(todo) + done, total))
         self._flush()
         self._tell(total, total)
 
@@ -185,6 +188,29 @@ class Compaction:
                 continue
             yield from ((attempt.claim, unit) for unit in loose)
 
+    def _has_beginnings(self, pack: Pack, chosen: Mapping[Key, UnitPlace]) -> bool:
+        """Whether a pack has units of which more counts somewhere else, and begins with what it has; and none that differ.
+
+        Such a copy was made while the unit was written. It goes when the units that count in this pack are written anew.
+        """
+        found = False
+        for key in pack.units:
+            place = chosen.get(key)
+            if place is None or place.pack == pack.path:
+                continue  # deleted, or it counts
+            if place.pack and open_pack(place.pack).identity(key) == pack.identity(key):
+                continue
+            if not place.pack and key not in self._taken:
+                return False  # it stays where it is, and so this
+            try:
+                source = open_unit(place)
+                if source is None or not begins_with(source, PackSource(pack.path, pack, key)):
+                    return False
+            except (FormatError, OSError):
+                return False  # of which will be told where it is looked at for itself
+            found = True
+        return found
+
     # ---- batches ----------------------------------------------------------------------------------------------------
 
     def _add(self, member: Member, generation: int = 0) -> None:
@@ -205,9 +231,9 @@ class Compaction:
             self._write_batch(max(self._batches.values(), key=lambda one: one.weight))
 
     def _merge(
-        self, packs: list[Pack], counting: Mapping[str, list[Key]], listing: Listing, tell: Callable[[int], None]
+        self, packs: list[Pack], counting: Mapping[str, list[Key]], shed: set[str], tell: Callable[[int], None]
     ) -> None:
-        """Take the units of small packs too, where there are others to go with, and those of packs with deleted attempts."""
+        """Take the units of small packs too, where there are others to go with, and those of packs that have more to shed."""
         groups: dict[tuple[Any, ...], list[Pack]] = {}
         for pack in packs:
             try:
@@ -222,7 +248,7 @@ class Compaction:
         done = 0
         for columns, group in groups.items():
             batch = self._batches.get(columns) if columns else self._empty
-            if len(group) == 1 and not (batch and batch.members) and not _has_deleted(group[0], listing):
+            if len(group) == 1 and not (batch and batch.members) and group[0].path not in shed:
                 continue
             for pack in group:
                 try:

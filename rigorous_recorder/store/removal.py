@@ -1,9 +1,10 @@
 """Removal: what compaction has made superfluous, and what killed processes left. By a rule that two compactions cannot break.
 
-A log or sealed unit goes only when it is, equal, in the compacted pack that readers take it from, and a compacted pack only
-when each of its units is, equal, in the one that readers take it from, which of equal ones is the first by name; and that pack
-has been there for longer than the grace, and each of its bytes was compared with its checksum. The pack that readers take a
-unit from is never removed, whoever decides.
+A log or sealed unit goes only when it is in the compacted pack that readers take it from, and a compacted pack only when each
+of its units is in the one that readers take it from, which of equal ones is the first by name; and that pack has been there
+for longer than the grace, and each of its bytes was compared with its checksum. It is in there when it is equal, or when what
+is there begins with it: a copy that was made while the unit was written. The pack that readers take a unit from is never
+removed, whoever decides.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from . import unit as u
 from .attempt import is_gone
 from .claim import server_now
 from .deletion import in_trash, trash_folder
+from .holders import is_cut
 from .packed import Key, list_packs
 from .packmeta import load_meta
 from .packread import verify
-from .report import DAMAGED, UNLISTED, UNREADABLE
+from .prefix import pack_begins_with
+from .report import DAMAGED, OPEN, OTHER, UNLISTED, UNREADABLE
 from .snapshot import GONE, AttemptPlace, list_claims, look_into
+from .source import LogSource, PackSource
 
 if TYPE_CHECKING:
     from .packed import Pack, Packs
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
 
 ABANDONED: Final = 3600.0
 """Seconds after which a file in the making is one that nobody will finish."""
-OTHER: Final = "it differs from what is in the packs under the same name"
 
 
 def remove_superseded(path: str, trusted: set[str], grace: float, report: CompactionReport) -> None:
@@ -118,26 +121,56 @@ class _Removal:
                 return True
             self.report.leave(UNREADABLE, path)
             return False
-        if held != pack.identity(key)[1:]:
-            self.report.leave(OTHER, path)
+        if held != pack.identity(key)[1:] and not self._is_beginning(key, pack, path, sealed=sealed):
             return False
         return self._has_settled(pack) and self._remove(path)
 
+    def _is_beginning(
+        self, key: Key, pack: Pack, path: str, *, sealed: bool = True, within: Pack | None = None
+    ) -> bool:
+        """Whether what a pack has of a unit begins with the state of it in another file, that nobody has open any more.
+
+        Args:
+            key: The unit.
+            pack: The one that counts.
+            path: Of the other file.
+            sealed: Whether that is a pack.
+            within: It as a pack of many units, if it is one.
+        """
+        why = OTHER
+        try:
+            if sealed:
+                if pack_begins_with(pack, key, PackSource(path, within, key if within else None)):
+                    return True
+            elif not _has_let_go(path, self._ahead):
+                why = OPEN
+            elif pack_begins_with(pack, key, LogSource(files.read_all(path))):
+                return True
+        except (FormatError, ValueError):
+            why = DAMAGED
+        except OSError as error:
+            if error.errno in GONE:
+                return False
+            why = UNREADABLE
+        self.report.leave(why, path)
+        return False
+
     def _pack(self, pack: Pack) -> None:
         """Remove a compacted pack if it may go."""
-        holders = []
-        for key in pack.units:
-            first = next(self._packs.holding(key))
+        counting = {key: next(self._packs.holding(key)) for key in pack.units}
+        kept = {key: first for key, first in counting.items() if key.attempt not in self._deleted}
+        if any(first is pack for first in kept.values()):
+            return
+        for key, first in counting.items():
             if first is not pack and first.identity(key) == pack.identity(key):
-                holders.append(first)
-            elif first is not pack and key.attempt not in self._deleted:
-                self.report.leave(OTHER, pack.path)
-                return
-            elif key.attempt not in self._deleted or not self._in_trash(key, pack):
+                continue
+            if not (
+                self._is_beginning(key, first, pack.path, within=pack) if key in kept else self._in_trash(key, pack)
+            ):
                 return
         if not self._is_sound(pack):
             return
-        if all(self._has_settled(holder) for holder in dict.fromkeys(holders)):
+        if all(self._has_settled(holder) for holder in set(counting.values()) - {pack}):
             self._remove(pack.path)
 
     def _in_trash(self, key: Key, pack: Pack) -> bool:
@@ -223,6 +256,13 @@ def _bring_to_disk(path: str) -> None:
         files.sync_file(descriptor)
     finally:
         files.close(descriptor)
+
+
+def _has_let_go(path: str, ahead: float) -> bool:
+    """Whether nobody writes to a log any more: its writer is gone, or has cut it to what is used."""
+    data, modified = files.read_all(path), files.modified(path)
+    header = u.unpack_header(data[: u.PAGE])
+    return is_gone(header, u.unpack_beat(data[: u.PAGE], header), modified, ahead) or is_cut(data, header)
 
 
 def _log(path: str) -> tuple[int, int]:

@@ -9,6 +9,8 @@ import msgspec
 DAMAGED: Final = "damaged"
 UNREADABLE: Final = "it cannot be read"
 UNLISTED: Final = "the folder cannot be listed"
+OPEN: Final = "a process may still write to it"
+OTHER: Final = "it differs from what is in the packs under the same name"
 HARMED: Final = (DAMAGED, UNREADABLE, UNLISTED)
 """Why something was left that is not as it should be; all other reasons go, or harm nothing."""
 

@@ -300,7 +300,7 @@ class _Examination(Finder):
             self.remark(path, SUSPECT, f"damaged; {other} has the same unit, and counts")
             return
         self.remark(
-            path, UNKNOWN, f"{other} has the same unit or more of it, and counts; compact removes what is the same"
+            path, UNKNOWN, f"{other} has the same unit or more of it, and counts; compact removes what is in that"
         )
 
     # ---- units -------------------------------------------------------------------------------------------------------
