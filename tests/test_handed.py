@@ -15,9 +15,10 @@ from test_frames_model import LEVELS, TREES, some_sealed
 
 from rigorous_recorder import RecordKeeper
 from rigorous_recorder.errors import FormatError
-from rigorous_recorder.frames.handed import decode, encode
+from rigorous_recorder.frames.handed import LAYOUT, decode, encode
 from rigorous_recorder.frames.polars import to_polars
 from rigorous_recorder.store import pack
+from rigorous_recorder.store.compact import compact
 
 
 @settings(max_examples=max(15, settings.default.max_examples // 3))
@@ -25,6 +26,8 @@ from rigorous_recorder.store import pack
 def test_the_frame_of_a_plan_that_was_handed_over_is_the_same(data, trees, notes, seals, closed):
     with ExitStack() as stack:
         collection = some_sealed(stack, trees, notes, seals, closed=closed)
+        if data.draw(st.booleans()):
+            compact(collection.path, grace=0)
         plan, frame = collection._plan(), collection.to_polars()
         assert_frame_equal(to_polars(decode(encode(plan))), frame)
         columns = data.draw(st.lists(st.sampled_from(frame.columns), min_size=1, unique=True))
@@ -74,6 +77,6 @@ def test_bytes_of_another_release_are_refused(collection):
     with collection.new_experiment() as experiment:
         experiment.add_record(x=1)
     handed = msgspec.msgpack.decode(encode(collection._plan()))
-    for other in ([2, *handed[1:]], ["what", *handed[1:]], handed[:3]):
+    for other in ([LAYOUT + 1, *handed[1:]], ["what", *handed[1:]], handed[:3]):
         with pytest.raises(FormatError, match=r"from another release .*Hint: install the same"):
             decode(msgspec.msgpack.encode(other))

@@ -171,6 +171,46 @@ def test_head_stops_early(packs, opened):
     assert len(opened) < 12
 
 
+@pytest.mark.parametrize("state", ["logs", "sealed", "compacted"])
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_a_limit_of_a_branch_counts_the_rows_of_the_branch(collection, engine, state):
+    for number in range(5):
+        with collection.new_experiment() as experiment:
+            keepers = {name: experiment.sub_record_keeper(model=name) for name in "abc"}
+            for turn in range(4 * number):
+                keepers["abca"[turn % 4]].add_record(i=turn)
+            keepers["b"].add_records(i=range(100, 102))
+    if state == "sealed":
+        for log in Path(collection.path).rglob("*.log"):
+            pack.seal(str(log))
+    elif state == "compacted":
+        collection.compact()
+    for models in ("b", ["a", "c"]):
+        branch = collection.under(model=models)
+        whole = branch.to_polars()
+        for first in (0, 1, 2, 3, 7, 11, 100):
+            lazy = branch.scan()
+            assert_frame_equal(lazy.head(first).collect(engine=engine), whole.head(first))
+            assert_frame_equal(lazy.slice(2, first).collect(engine=engine), whole.slice(2, first))
+            assert lazy.head(first).select(pl.len()).collect(engine=engine).item() == min(first, whole.height)
+            assert branch.sql(f"select i from records limit {first}")["i"].to_list() == whole["i"].head(first).to_list()
+
+
+def test_a_limit_does_not_count_what_cannot_be_read(collection):
+    for number in range(3):
+        with collection.new_experiment() as experiment:
+            experiment.add_records(i=range(10 * number, 10 * number + 10))
+    for log in sorted(Path(collection.path).rglob("*.log")):
+        pack.seal(str(log))
+    lazy = collection.scan()
+    path = min(Path(collection.path).rglob("*.parquet"))
+    content = bytearray(path.read_bytes())
+    content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
+    path.write_bytes(content)
+    with pytest.warns(DamageWarning, match="lacks its 10 rows"):
+        assert lazy.head(12).select("i").collect()["i"].to_list() == list(range(10, 22))
+
+
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
 def test_a_condition_behind_head_is_asked_of_the_first_rows_alone(engine):
     root = RecordKeeper()

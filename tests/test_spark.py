@@ -358,6 +358,20 @@ def test_a_rows_damage_is_an_error_and_not_fewer_rows(spark, tmp_path):
     assert reader.option("skipDamaged", True).load(collection.path).count() == left
 
 
+def test_a_compacted_collection_is_read_as_before(spark, tmp_path):
+    collection = fill(ExperimentCollection(tmp_path / "study"))
+    expected = as_spark_has_it(collection.to_polars())
+    branch = as_spark_has_it(collection.under(episode=2, agent="even").to_polars())
+    early = collection.to_spark(spark)
+    assert collection.compact().units == 12
+    assert_frame_equal(collected(early), expected)  # made before
+    assert_frame_equal(collected(collection.to_spark(spark)), expected)
+    assert_frame_equal(collected(collection.under(episode=2, agent="even").to_spark(spark)), branch)
+    loaded = spark.read.format("rigorous_recorder").load(collection.path)
+    assert loaded.count() == expected.height
+    assert rigorous_recorder.under(loaded, episode=2).count() == collection.under(episode=2).to_polars().height
+
+
 # ---- what is read ----------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 
 from rigorous_recorder.errors import FormatError
-from rigorous_recorder.store.layout import parse_unit
+from rigorous_recorder.store.layout import UnitName
 from rigorous_recorder.store.snapshot import UnitPlace
 from rigorous_recorder.store.source import LogSource
 
@@ -27,7 +27,7 @@ from .plan import Column, Plan
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Of the bytes: both processes must have the same."""
 
 QUICK: Final = 1
@@ -35,10 +35,12 @@ QUICK: Final = 1
 
 
 class _Unit(msgspec.Struct, array_like=True):
-    """A part; the attributes of `Part`, and `types` as a place in `_Handed.types`."""
+    """A part; the attributes of `Part` and of its place, and `types` as a place in `_Handed.types`."""
 
     folder: bytes | None
-    file: str | None
+    file: str
+    pack: bytes
+    name: list[Any]
     grows: bool
     rows: int
     locals: list[int]
@@ -120,7 +122,9 @@ def _unit(part: Part, places: dict[int, int], types: int) -> _Unit:
     assert kept is None or isinstance(kept, LogSource)  # packs are on disk, and do not grow
     return _Unit(
         None if part.place is None else os.fsencode(part.place.folder),
-        None if part.place is None else part.place.file,
+        "" if part.place is None else part.place.file,
+        b"" if part.place is None else os.fsencode(part.place.pack),
+        [] if part.place is None else [*part.place.name],
         part.grows,
         part.rows,
         list(part.levels),
@@ -135,10 +139,8 @@ def _unit(part: Part, places: dict[int, int], types: int) -> _Unit:
 
 def _part(unit: _Unit, types: Sequence[dict[str, Any]]) -> Part:
     place = None
-    if unit.folder is not None and unit.file is not None:
-        name = parse_unit(unit.file)
-        assert name is not None  # it was the name of a unit
-        place = UnitPlace(os.fsdecode(unit.folder), name, unit.file)
+    if unit.folder is not None:
+        place = UnitPlace(os.fsdecode(unit.folder), UnitName(*unit.name), unit.file, os.fsdecode(unit.pack))
     return Part(
         None if unit.log is None else LogSource(zlib.decompress(unit.log)),
         place,

@@ -147,6 +147,14 @@ class Part(msgspec.Struct, frozen=True, eq=False):
             start += count
         return Cut(pieces, tuple(slices))
 
+    @property
+    def sure(self) -> int:
+        """How many rows of it belong into the frame at least, as far as this is known without reading it."""
+        if self.whole:
+            return self.rows
+        cut = self.cut()
+        return 0 if cut is None else cut.height
+
     def typed(self, key: str) -> Typed:
         """The type of a key's column in this unit."""
         return Typed(self.types[key], lambda: self._bounds(key))

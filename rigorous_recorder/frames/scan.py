@@ -7,6 +7,7 @@ whole predicate is still applied to every batch, so pruning can only leave out w
 
 from __future__ import annotations
 
+import math
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
@@ -84,40 +85,46 @@ def batches(
         _batch_size: A wish of polars; groups are of a good size.
     """
     wanted = plan.select(with_columns)
-    for asked in _groups(wanted, matching(plan, categorical, predicate if n_rows is None else None), n_rows):
+    left = _Left(math.inf if n_rows is None else n_rows)
+    for asked in _groups(wanted, matching(plan, categorical, predicate if n_rows is None else None), left):
         rows = materialise(wanted, asked)
         if not rows.height:
             continue  # making columns of nothing takes 3 ms
         frame = polars_frame(rows, categorical & wanted.schema.keys())
-        if n_rows is not None:
-            frame = frame.head(n_rows)
-            n_rows -= frame.height
+        if left.rows < frame.height:
+            frame = frame.head(int(left.rows))
+        left.rows -= frame.height
         yield frame if predicate is None else frame.filter(predicate)
-        if n_rows == 0:
+        if not left.rows:
             return
 
 
-def _groups(wanted: Plan, asked: Iterator[Asked], n_rows: int | None) -> Iterator[list[Asked]]:
+class _Left:
+    """How many rows are still wanted: `rows`, infinitely many for all. What was read counts, not what should have been."""
+
+    def __init__(self, rows: float) -> None:
+        self.rows = rows
+
+
+def _groups(wanted: Plan, asked: Iterator[Asked], left: _Left) -> Iterator[list[Asked]]:
     """Parts that are read together, which takes less time, while a query that soon has enough stops early.
 
     Args:
         wanted: What the frame is.
         asked: The parts.
-        n_rows: How many rows are wanted at most.
+        left: How many rows are wanted, less those that the groups before gave.
     """
     width = 1 + sum(column.own for column in wanted.columns)
     group: list[Asked] = []
-    rows, read = 0, 0
+    rows, sure, read = 0, 0, 0
     for part, where in asked:
-        if group and (len(group) >= max(FIRST, read // 2) or (rows + part.rows) * width > CELLS):
+        if group and (len(group) >= max(FIRST, read // 2) or (rows + part.rows) * width > CELLS or sure >= left.rows):
             yield group
-            n_rows = None if n_rows is None else n_rows - rows
             read += len(group)
-            group, rows = [], 0
+            group, rows, sure = [], 0, 0
         group.append((part, where))
         rows += part.rows
-        if n_rows is not None and rows >= n_rows:
-            break
+        sure += part.sure
     if group:
         yield group
 
