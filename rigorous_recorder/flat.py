@@ -119,8 +119,8 @@ class Flat:
         whole; a file that is there is replaced then.
 
         Args:
-            path: Of the file. Of a folder, which gets files in the order of the rows, if it ends with "/" or is an empty
-                folder. The folder above must be there.
+            path: Of the file. Of a folder, which gets files in the order of the rows, if it is a text that ends with "/"
+                (a `Path` drops that), or there is an empty folder. The folder above must be there.
 
         Raises:
             StoreError: The disk refused, or the folder is not empty; a file that was there is as it was.

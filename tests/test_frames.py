@@ -779,8 +779,12 @@ def test_to_parquet_writes_a_folder_that_others_read(collection, tmp_path, there
     assert made.rr.under(model="b").shape[0] == 30
     relation = duckdb.read_parquet(f"{path}/*.parquet")
     assert relation.aggregate("count(*), sum(lr)").fetchall() == [(60, expected["lr"].sum())]
-    with pytest.raises(OSError, match="cannot be written"):
-        collection.to_parquet(path)  # it holds files now
+    with pytest.raises(OSError, match=r"cannot be written: .* is a folder that is not empty\. Hint: remove it"):
+        collection.to_parquet(path)
+    (tmp_path / "link").symlink_to(tmp_path / "flat")
+    for name in ("link", "flat/part-00000.parquet"):
+        with pytest.raises(OSError, match=r"is a file or a link\. Hint: remove it"):
+            collection.to_parquet(f"{tmp_path}/{name}/")
     empty = ExperimentCollection(tmp_path / "empty")
     empty.new_experiment(a=1).close()
     empty.to_parquet(f"{tmp_path}/nothing/")

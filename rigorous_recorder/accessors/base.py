@@ -33,7 +33,7 @@ class Accessor(ABC, Generic[Frame, Table]):
         frame: The flat frame, as `to_pandas()`, `to_polars()` or `scan()` made it, or any part of one.
     """
 
-    FILTERING = "filter"
+    _FILTERING = "filter"
     """How a frame of this library is filtered by a value of the column `{}`."""
 
     def __init__(self, frame: Frame) -> None:
@@ -41,7 +41,7 @@ class Accessor(ABC, Generic[Frame, Table]):
 
     def __repr__(self) -> str:
         """What there is, for whoever looks at it."""
-        names = ", ".join(name for name in dir(self) if not name.startswith("_") and name != "FILTERING")
+        names = ", ".join(name for name in dir(self) if not name.startswith("_"))
         return f"<.rr of a {type(self._frame).__name__}: {names}>"
 
     def under(self, branch: RecordKeeper | str | None = None, /, **keys: Any) -> Frame:
@@ -61,7 +61,7 @@ class Accessor(ABC, Generic[Frame, Table]):
             TypeError: The branch is neither keeper nor text.
             ValueError: The values wanted for a key can be gone over only once (a generator).
         """
-        return self._under(Under(branch, keys, self._names(), self.FILTERING))
+        return self._under(Under(branch, keys, self._names(), self._FILTERING))
 
     def levels(self) -> Table:
         """The distinct lineages, a row each: their keys as columns, `rr_lineage`, and `rr_records`, their number.

@@ -81,6 +81,9 @@ class _Late(type):
     def __call__(cls, frame: object) -> Any:
         return cls._accessor()(frame)
 
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, cls._accessor())
+
     def __getattr__(cls, name: str) -> Any:
         return getattr(cls._accessor(), name)
 
@@ -100,7 +103,10 @@ def _put_on_polars(polars: ModuleType) -> None:
 def _put(frame: type, put: Callable[[str], Callable[[Any], Any]], module: str, accessor: str) -> None:
     """Put `.rr` on a kind of frame; again changes nothing."""
     if type(getattr(frame, "rr", None)).__module__ != __name__:
-        put("rr")(_Late(accessor, (), {"_module": module}))
+        about = (
+            f"`.rr` on these frames: see `rigorous_recorder.accessors.{module}.{accessor}`, imported at its first use."
+        )
+        put("rr")(_Late(accessor, (), {"_module": module, "__doc__": about}))
 
 
 LIBRARIES: Final[dict[str, Callable[[ModuleType], None]]] = {"pandas": _put_on_pandas, "polars": _put_on_polars}

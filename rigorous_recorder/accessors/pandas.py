@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class PandasAccessor(Accessor[pd.DataFrame, pd.DataFrame]):
     """`.rr` on a pandas DataFrame."""
 
-    FILTERING = "df[df[{}] == ...]"
+    _FILTERING = "df[df[{}] == ...]"
 
     def _names(self) -> list[str]:
         return list(self._frame.columns)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from .lineages import Under
 
-_FILTERING: Final = "df.filter(pl.col({}) == ...)"
+_COLUMN_FILTER: Final = "df.filter(pl.col({}) == ...)"
 
 
 class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
     """`.rr` on a polars DataFrame."""
 
-    FILTERING = _FILTERING
+    _FILTERING = _COLUMN_FILTER
 
     def _names(self) -> list[str]:
         return self._frame.columns
@@ -54,7 +54,7 @@ class EagerAccessor(Accessor[pl.DataFrame, pl.DataFrame]):
 class LazyAccessor(Accessor[pl.LazyFrame, pl.DataFrame]):
     """`.rr` on a polars LazyFrame."""
 
-    FILTERING = _FILTERING
+    _FILTERING = _COLUMN_FILTER
 
     def _names(self) -> list[str]:
         return self._frame.collect_schema().names()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from rigorous_recorder.errors import storing
+from rigorous_recorder.errors import StoreError, storing
 from rigorous_recorder.store import files, layout
 
 from .categories import chosen
@@ -37,6 +38,8 @@ def to_parquet(plan: Plan, path: str | os.PathLike[str]) -> None:
     temporary = f"{above}/{layout.temporary_name(layout.new_id(), 1)}"
     as_folder = given.endswith(("/", os.sep)) or files.is_folder(target)
     with storing("the Parquet files cannot be written" if as_folder else "the Parquet file cannot be written", target):
+        if as_folder:
+            _check_free(target)
         try:
             if as_folder:
                 _write_folder(plan, temporary)
@@ -48,6 +51,14 @@ def to_parquet(plan: Plan, path: str | os.PathLike[str]) -> None:
                 _remove(temporary)
             raise
         files.sync_folder(above)
+
+
+def _check_free(target: str) -> None:
+    """Refuse, before anything is written, what a new folder could not replace."""
+    if files.exists(target) and not (files.is_folder(target) and not files.names(target)):
+        what = "is a folder that is not empty" if files.is_folder(target) else "is a file or a link"
+        hint = "Hint: remove it, or choose another name."
+        raise StoreError(errno.EEXIST, f"the Parquet files cannot be written: {target} {what}. {hint}", target)
 
 
 def _write_folder(plan: Plan, folder: str) -> None:
