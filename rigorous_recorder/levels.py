@@ -190,6 +190,20 @@ def pack_level(
     return encode_record((local, maker, level[1], parent, data, plain_stamps))
 
 
+def whole(value: Any) -> int:
+    """A number that was stored as an int; the int of another may not fit into the memory: 1E+999999999 is a Decimal."""
+    if value.__class__ is not int:
+        raise ValueError(f"{value.__class__.__name__} where a whole number should be")
+    return int(value)
+
+
+def moment(value: Any) -> float:
+    """Seconds that were stored as a number."""
+    if value.__class__ not in (int, float):
+        raise ValueError(f"{value.__class__.__name__} where a time should be")
+    return float(value)
+
+
 class LevelEntry(msgspec.Struct, frozen=True):
     """A level as a unit defines it."""
 
@@ -208,7 +222,7 @@ def unpack_level(payload: bytes, writer: str) -> LevelEntry:
     """
     try:
         local, maker, number, parent, data, stamps = decode_exact(payload)
-        level = (writer if maker is None else str(maker), int(number))
+        level = (writer if maker is None else str(maker), whole(number))
         return LevelEntry(
             _local(local),
             level,
@@ -222,14 +236,15 @@ def unpack_level(payload: bytes, writer: str) -> LevelEntry:
 
 def _local(number: Any) -> int:
     """A local level number as it was read: records name theirs in 32 bits."""
-    if not 0 <= int(number) < 2**32:
-        raise ValueError(f"{number!r} cannot be a local level number")
-    return int(number)
+    local = whole(number)
+    if not 0 <= local < 2**32:
+        raise ValueError(f"{local} cannot be a local level number")
+    return local
 
 
 def _stamp(version: Any, time: Any, writer: Any, sequence: Any) -> Stamp:
     """A stamp as it was read, of fields that can be compared."""
-    return Stamp(int(version), float(time), str(writer), int(sequence))
+    return Stamp(whole(version), moment(time), str(writer), whole(sequence))
 
 
 def pack_edit(local: int, stamp: Stamp, values: Mapping[str, Any], deleted: Iterable[str]) -> bytes:
@@ -254,7 +269,7 @@ def unpack_edit(payload: bytes, writer: str) -> EditEntry:
     """
     try:
         local, version, time, sequence, values, deleted = decode_exact(payload)
-        stamp = Stamp(int(version), float(time), writer, int(sequence))
+        stamp = Stamp(whole(version), moment(time), writer, whole(sequence))
         return EditEntry(
             _local(local),
             stamp,

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zlib
+from decimal import Decimal
 from pathlib import Path
 
 import children
@@ -297,7 +298,7 @@ DEEP = b"\x91" * 200 + b"\xc0"
     ],
 )  # fmt: skip
 def test_level_entries_of_wrong_fields(fields):
-    with pytest.raises(ValueError, match=r"not a|cannot|convert|unpack|integer"):
+    with pytest.raises(ValueError, match=r"not a|cannot|convert|unpack|integer|where a"):
         unpack_level(v.encode_record(fields), WRITER)
 
 
@@ -312,6 +313,31 @@ def test_level_data_that_is_nested_too_deep(folder):
     collection = ExperimentCollection(folder.parents[1])
     with pytest.warns(DamageWarning, match="the begin entry is lost"):
         assert [record["i"] for record in collection.records] == [1]
+
+
+HUGE = Decimal("1E+999999999")
+COUNT = """
+import sys
+from rigorous_recorder import ExperimentCollection
+collection = ExperimentCollection(sys.argv[1])
+print(len(collection), collection.verify().ok)
+"""
+
+
+@pytest.mark.parametrize("event", [
+    (u.BEGIN, [HUGE, 0, 1.5, {}, 1]), (u.BEGIN, [1, HUGE, 1.5, {}, 1]), (u.BEGIN, [1, 0, HUGE, {}, 1]),
+    (u.BEGIN, [1, 0, 1.5, {}, HUGE]), (u.END, ["finished", HUGE, None, False, 1]), (u.END, ["failed", 2.5, None, False, HUGE]),
+    (u.LEVEL, [HUGE, None, 1, None, {}, None]), (u.LEVEL, [2, None, HUGE, None, {}, None]),
+    (u.LEVEL, [2, None, 1, HUGE, {}, None]), (u.LEVEL, [2, None, 1, None, {"x": 1}, {"x": [HUGE, 1.5, "a", 1]}]),
+    (u.EDIT, [HUGE, 1, 1.5, 1, {}, []]), (u.EDIT, [1, HUGE, 1.5, 1, {}, []]), (u.EDIT, [1, 1, HUGE, 1, {}, []]),
+    (u.EDIT, [1, 1, 1.5, HUGE, {}, []]),
+], ids=str)  # fmt: skip
+def test_a_number_that_would_take_hours_to_write_out(folder, event):
+    kind, fields = event
+    units.write(folder, [LEVEL, units.event(kind, v.encode_exact(fields)), BEGIN, (1, {"i": 1})], HEAD)
+    done = children.run(COUNT, folder.parents[1], timeout=30)
+    assert done.stdout.split() == ["1", "False"], done.stderr
+    assert "is lost" in done.stderr
 
 
 @pytest.mark.parametrize("kind", [u.ROWS, u.COLUMNS])

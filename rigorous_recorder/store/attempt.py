@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ..errors import FormatError
+from ..levels import moment, whole
 from ..values import decode_exact, encode_exact, storable
 from . import files, machine
 from . import unit as u
@@ -143,11 +144,11 @@ def read_begin_end(
             if kind == u.BEGIN:
                 number, failures, start, info, run = fields
                 values = {str(key): storable(value) for key, value in info.items()}
-                begins.append(Begin(int(number), int(failures), float(start), values, int(run), header))
+                begins.append(Begin(whole(number), whole(failures), moment(start), values, whole(run), header))
             else:
                 state, end, error, user, run = fields
                 text = None if error is None else str(error)
-                ends.append(End(str(state), float(end), text, bool(user), int(run), header.writer))
+                ends.append(End(str(state), moment(end), text, bool(user), whole(run), header.writer))
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             damaged.append(f"the {u.KINDS[kind]} entry is lost: {error}")
     return damaged
