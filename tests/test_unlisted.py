@@ -128,6 +128,44 @@ def test_one_that_is_in_packs_in_part(collection, unlist, what):
         assert len(keeper.records) == 2
 
 
+SMALL = """
+import sys
+from rigorous_recorder import ExperimentCollection
+import children
+children.shrink(1024)
+sys.executable = ""  # nobody seals
+with ExperimentCollection(sys.argv[1]).new_experiment() as experiment:
+    for n in range(150):
+        experiment.add_record(n=n, text="x" * 50)
+"""
+
+
+@pytest.mark.parametrize("what", ["the attempt", "the claim", "the packs"])
+def test_what_is_missed_there_is_not_called_lost(tmp_path, unlist, what):
+    """The first unit of a writer is in one place, the others are in the other: which one can be listed tells of a gap."""
+    environment = {**children.ENVIRONMENT, "PYTHONPATH": f"{children.ROOT}:{children.ROOT}/tests"}
+    assert children.run(SMALL, tmp_path / "study", env=environment).returncode == 0
+    collection = ExperimentCollection(tmp_path / "study")
+    folder = attempt(collection, 1)
+    logs = sorted(folder.glob("*.log"))
+    assert len(logs) > 1
+    for log in logs[1:] if what == "the packs" else logs[:1]:
+        log.rename(tmp_path / log.name)
+    studies.at_once(collection.path)
+    folder.mkdir(exist_ok=True)
+    for log in tmp_path.glob("*.log"):
+        log.rename(folder / log.name)
+    whole = numbers(collection)
+    assert whole == list(range(150))
+    hidden = {"the attempt": folder, "the claim": folder.parent, "the packs": Path(collection.path, "packs")}[what]
+    unlist(hidden)
+    found = told(collection, hidden)
+    assert found
+    assert found == (whole[-len(found) :])
+    assert len(found) < len(whole)
+    assert [one.kind for one in collection.verify().findings] == ["unknown"]
+
+
 def test_what_was_deleted_stays_deleted(collection, unlist):
     """The word that it is stands in the claim; it can be looked for where that cannot be listed."""
     studies.at_once(collection.path)
