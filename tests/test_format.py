@@ -449,8 +449,9 @@ def test_compacted_packs_and_deleted_attempts():
     assert f"the first eight digits of `<P>` are `{layout.packed_id(0)[:8]}` less 1 for each time" in FLAT
     assert layout.packed_id(3).startswith("fffffffc")
     assert layout.PackedName(layout.packed_id(3), 1, 1).generation == 3
-    place = snapshot.AttemptPlace(layout.ClaimName(7, 2), "<A>", "")
-    assert f"Its folder is then `trash/<claim>-<A>`, as in `{deletion.trash_folder('.', place)[2:]}`" in FLAT
+    place = snapshot.AttemptPlace(layout.ClaimName(7, 2), "a" * 32, "")
+    trash = deletion.trash_folder(".", place)[2:].replace("a" * 32, "<A>")
+    assert f"Its folder is then `trash/<claim>-<A>`, as in `{trash}`" in FLAT
     assert (compact.GRACE, "an hour on others" in FLAT) == (3600, True)
 
 

@@ -73,7 +73,12 @@ def held(place: AttemptPlace, holder: Holder) -> ClosedError:
 
 
 def trash_folder(path: str, place: AttemptPlace) -> str:
-    """Where what there is of a deleted attempt goes."""
+    """Where what there is of a deleted attempt goes.
+
+    Raises:
+        FormatError: Its id is none, and could lead anywhere.
+    """
+    layout.require_id(place.id)
     return f"{path}/{layout.TRASH}/{layout.claim_name(*place.claim)}-{place.id}"
 
 

@@ -21,12 +21,17 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from ..errors import FormatError
+
 FORMAT_FILE: Final = "format"
 NOTES: Final = "notes"
 PACKS: Final = "packs"
 TRASH: Final = "trash"
 FORMAT_VERSION: Final = 1
 MAX_NUMBER: Final = 10**15
+"""Experiments' numbers, rows and bytes are below it."""
+MAX_TRY: Final = 10**9
+"""Tries, and the numbers of a writer's units, are below it."""
 
 _CLAIM: Final = re.compile(r"(?P<number>\d{6,15})\.(?P<attempt>[1-9]\d{0,8})", re.ASCII)
 _ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -105,6 +110,26 @@ def parse_claim(name: str) -> ClaimName | None:
 def is_id(name: str) -> bool:
     """Whether a name is an id of ours: 32 lower-case hex digits."""
     return _ID.fullmatch(name) is not None
+
+
+def require_id(name: str) -> None:
+    """Refuse to make a path of what is no id: nothing that a file says may lead out of the collection.
+
+    Raises:
+        FormatError: It is none.
+    """
+    if not is_id(name):
+        raise FormatError(f"{name[:40]!r} is no id, so that no path is made of it. Hint: verify the collection.")
+
+
+def is_claim(number: int, attempt: int) -> bool:
+    """Whether a number and a try are such as the name of a claim can say."""
+    return 0 <= number < MAX_NUMBER and 1 <= attempt < MAX_TRY
+
+
+def is_unit(writer: str, n: int) -> bool:
+    """Whether a writer's id and a number are such as the name of a unit can say."""
+    return is_id(writer) and 1 <= n < MAX_TRY
 
 
 def log_name(writer: str, n: int) -> str:

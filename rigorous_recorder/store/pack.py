@@ -140,6 +140,7 @@ def write_sealed(folder: str, meta: PackMeta, frame: pl.DataFrame) -> str:
     meta = described(meta, frame)
     content = parquet(frame, pack_meta(meta))
     header = meta.header
+    layout.require_id(header.writer)
     name = layout.pack_name(header.writer, header.n, meta.rows, len(content), zlib.crc32(content))
     target = publish(folder, header.writer, name, content, frame)
     if load_meta(target) != meta:

@@ -29,9 +29,11 @@ from .packmeta import (
     beyond,
     described,
     footer_text,
+    is_extent,
     read_footer,
-    right_runs,
+    wrong,
 )
+from .parquetrows import parquet_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -138,6 +140,8 @@ class Pack:
                 if beyond(data, {0: MOST_UNITS, 1: MOST_UNITS, 2: MOST_COLUMNS}):
                     raise FormatError(f"The pack {path} claims more than {MOST_UNITS:,} units, or too many columns.")
                 said = _footer_decoder.decode(data)
+                if lie := _lie(said, footer):
+                    raise FormatError(f"The pack {path} is damaged: {lie}.")
                 self._units = said.units
                 attempts = [attempt for attempt, _, _ in said.attempts]
                 self.units = {Key(attempts[one.attempt], one.writer, one.n): at for at, one in enumerate(self._units)}
@@ -205,14 +209,33 @@ class Pack:
         except (msgspec.MsgspecError, RecursionError) as error:
             raise FormatError(f"The pack {self.path} has a unit that cannot be read: {error}.") from error
         header = details.header
-        if (header.writer, header.n) != (one.writer, one.n):
+        if (header.attempt, header.writer, header.n) != key:
             raise FormatError(f"The pack {self.path} holds another unit than its footer says.")
-        if not right_runs(details.runs, one.rows):
-            raise FormatError(f"The pack {self.path} has runs of other rows than a unit of it has.")
         columns = self.columns if one.rows else NO_ROWS
-        return PackMeta(
+        meta = PackMeta(
             header, details.events, one.rows, one.log_size, one.log_crc, details.beat, columns, details.runs
         )
+        if lie := wrong(meta):
+            raise FormatError(f"The pack {self.path} has a damaged unit: {lie}.")
+        return meta
+
+
+def _lie(said: _Footer, footer: bytes) -> str:
+    """What no pack of ours says in what a footer says, as the end of a sentence: ids become paths, and rows places."""
+    for attempt, number, try_ in said.attempts:
+        if not layout.is_id(attempt) or not layout.is_claim(number, try_):
+            return f"it has an attempt {attempt[:40]!r} under the number {number}, try {try_}"
+    if len({attempt for attempt, _, _ in said.attempts}) < len(said.attempts):
+        return "it has an attempt twice"
+    for one in said.units:
+        if not 0 <= one.attempt < len(said.attempts) or not layout.is_unit(one.writer, one.n):
+            return f"it has a unit {one.n} of the writer {one.writer[:40]!r}, of its attempt {one.attempt}"
+        if not is_extent(one.rows, one.log_size, one.log_crc):
+            return f"it has a unit of {one.rows} rows, and of a log of {one.log_size} bytes"
+    if len({(one.attempt, one.writer, one.n) for one in said.units}) < len(said.units):
+        return "it has a unit twice"
+    rows, there = sum(one.rows for one in said.units), parquet_rows(footer)
+    return "" if rows == there else f"its units have {rows:,} rows, where Parquet's metadata have {there}"
 
 
 _known: Final[dict[str, tuple[tuple[int, ...], Pack]]] = {}

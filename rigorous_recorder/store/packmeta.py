@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 import struct
 import zlib
@@ -22,6 +23,7 @@ from rigorous_recorder.errors import FormatError
 from . import files, layout
 from . import unit as u
 from .names import LEVEL
+from .parquetrows import parquet_rows
 from .replay import Event
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ _MOST: Final = 1 << 28
 """Bytes that a text may inflate to: no unit's events are more, and a hostile file must not fill the memory."""
 MOST_EVENTS: Final = 1 << 21
 """An entry of a log takes five bytes and its payload, and a unit is 8 MiB, or larger for the sake of one entry."""
+MAX_U32: Final = 2**32 - 1
 MOST_RUNS: Final = 1 << 12
 """Runs of rows of one level that a footer tells: of more, readers ask the column of levels."""
 MOST_COLUMNS: Final = 1 << 12
@@ -133,6 +136,8 @@ def load_described(path: str) -> tuple[PackMeta, bytes | None]:
         raise FormatError(f"The pack {path} has a damaged footer, or was written by another program.")
     if name is not None and (name.writer, name.n, name.rows) != (meta.header.writer, meta.header.n, meta.rows):
         raise FormatError(f"The pack {path} holds another unit than its name says.")
+    if name is not None and name.size is not None and meta.rows > name.size and parquet_rows(footer) != meta.rows:
+        raise FormatError(f"The pack {path} is damaged: it claims {meta.rows:,} rows, which are not there.")
     return meta, arrow_schema(footer) if meta.columns is None else None
 
 
@@ -219,17 +224,43 @@ def _find(footer: bytes) -> PackMeta | None:
         if data is None or beyond(data, {1: MOST_EVENTS, 6: MOST_COLUMNS, 7: 2 * MOST_RUNS}):
             return None
         meta = _decoder.decode(data)
-        return meta if right_runs(meta.runs, meta.rows) else None
+        return None if wrong(meta) else meta
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return None
 
 
+def wrong(meta: PackMeta) -> str:
+    """What no writer says of a unit in what a pack says of one, as the end of a sentence; empty where there is no such thing.
+
+    Of a unit of a newer version other things may be right.
+    """
+    if layout.newer(meta.header.version, meta.header.features):
+        return ""
+    try:
+        u.check_header(meta.header)
+    except ValueError as error:
+        return str(error)
+    if not math.isfinite(meta.beat):
+        return f"its last sign of life is {meta.beat}"
+    if not is_extent(meta.rows, meta.log_size, meta.log_crc):
+        return f"it has {meta.rows:,} rows of a log of {meta.log_size:,} bytes with the CRC-32 {meta.log_crc}"
+    return (
+        "" if right_runs(meta.runs, meta.rows) else "it has runs of other rows than it has, or of levels that are none"
+    )
+
+
+def is_extent(rows: int, log_size: int, log_crc: int) -> bool:
+    """Whether a unit can have so many rows, and its log so many bytes with such a CRC-32."""
+    return 0 <= rows < layout.MAX_NUMBER and 0 <= log_size < layout.MAX_NUMBER and 0 <= log_crc <= MAX_U32
+
+
 def right_runs(runs: list[int] | None, rows: int) -> bool:
-    """Whether runs, if they are told, are those of so many rows."""
+    """Whether runs, if they are told, are those of so many rows, and of levels that the column of levels can have."""
     if runs is None:
         return True
     levels, counts = runs[::2], runs[1::2]
-    return len(levels) == len(counts) and sum(counts) == rows and min(runs, default=1) >= 0 and 0 not in counts
+    right = len(levels) == len(counts) and sum(counts) == rows and min(runs, default=1) >= 0 and 0 not in counts
+    return right and max(levels, default=0) <= MAX_U32
 
 
 def beyond(data: bytes | msgspec.Raw, most: Mapping[int, int]) -> bool:

@@ -287,7 +287,12 @@ def _has_more(loose: UnitPlace, compacted: UnitPlace) -> bool:
 
 
 def attempt_folder(path: str, claim: ClaimName, attempt: str) -> str:
-    """The folder of an attempt."""
+    """The folder of an attempt.
+
+    Raises:
+        FormatError: The id is none, and could lead anywhere.
+    """
+    layout.require_id(attempt)
     return f"{path}/{layout.claim_name(*claim)}/{attempt}"
 
 

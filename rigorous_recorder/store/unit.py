@@ -7,11 +7,14 @@ entry that needs more room than a block has gets a block that spans several.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from typing import Final
 
 import msgspec
+
+from . import layout
 
 MAGIC: Final = b"RRUNIT\x01\n"
 PAGE: Final = 4096
@@ -126,7 +129,26 @@ def unpack_header(page: bytes | memoryview) -> Header:
         raise ValueError(f"the header cannot be read: {error}") from error
     if not BLOCK_HEAD * 2 <= header.block <= 1 << 30:
         raise ValueError(f"the header gives blocks of {header.block} bytes")
+    check_header(header)
     return header
+
+
+def check_header(header: Header) -> None:
+    """Refuse a header with an id, a number or a time that no writer gives; one of a newer version may have others.
+
+    What it says must not become a path, and a time that is no number equals nothing, not even its own copy.
+
+    Raises:
+        ValueError: It has.
+    """
+    if layout.newer(header.version, header.features):
+        return
+    if not layout.is_unit(header.writer, header.n):
+        raise ValueError(f"the header is of unit {header.n} of the writer {header.writer[:40]!r}, which no unit can be")
+    if header.attempt and not layout.is_id(header.attempt):
+        raise ValueError(f"the header is of the attempt {header.attempt[:40]!r}, which is no id")
+    if not (math.isfinite(header.time) and math.isfinite(header.start)):
+        raise ValueError(f"the header has the times {header.start} and {header.time}")
 
 
 class BlockHead(msgspec.Struct, frozen=True):
