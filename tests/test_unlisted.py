@@ -270,7 +270,7 @@ def test_compaction_leaves_it(collection, unlist, tmp_path, what):
     for turn in range(3):
         report = studies.at_once(collection.path)
         assert report.left["the folder cannot be listed"] >= 1
-        assert str(folder) in report.examples["the folder cannot be listed"]
+        assert str(folder) in report.named["the folder cannot be listed"]
         assert report.idle or turn == 0
     units = len(list(Path(collection.path).glob("0*/*/*.log")))
     assert units == (0 if what == "the trash" else 1)

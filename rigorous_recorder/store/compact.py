@@ -21,6 +21,7 @@ from .columns import Decoded
 from .deletion import finish_deletions
 from .gather import TooWideError
 from .holders import is_cut
+from .names import LEVEL
 from .pack import parquet, publish
 from .packed import MARK, Key, open_pack, packed_text
 from .packmeta import PackMeta, kept_events, load_meta
@@ -31,12 +32,13 @@ from .report import DAMAGED, OPEN, UNREADABLE, CompactionReport
 from .schema import described
 from .snapshot import GONE, LOCAL, list_collection, open_unit
 from .source import PackSource
+from .truth import untrue, untrue_columns, untrue_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .layout import ClaimName
-    from .packed import Pack
+    from .packed import Pack, Packs
     from .snapshot import Listing, UnitPlace
 
 TARGET: Final = 64 << 20
@@ -49,6 +51,7 @@ GRACE: Final = 3600.0
 RUNNING_STILL: Final = "the experiment is running, or stale and not closed"
 UNVERIFIED: Final = "its last entries were never verified"
 WIDE: Final = "it has so many keys that a table of them would be nearly all empty"
+DOUBLE: Final = "the same attempt stands under another number, too"
 NEWER: Final = "of a newer version of the format"
 
 
@@ -164,15 +167,22 @@ class Compaction:
         shed = {pack.path for pack in packs if _has_deleted(pack, listing) or self._has_beginnings(pack, chosen)}
         packs = [pack for pack in packs if pack.path in shed or _is_small(pack)]
         total = len(todo) + sum(len(pack.units) for pack in packs)
-        self._merge(packs, counting, shed, lambda done: self._tell(len(todo) + done, total))
+        self._merge(packs, counting, shed, listing, lambda done: self._tell(len(todo) + done, total))
         self._flush()
         self._tell(total, total)
 
     def _units(self, listing: Listing) -> Iterator[tuple[ClaimName, UnitPlace]]:
         """The units in the folders of attempts that are over."""
+        numbers: dict[str, set[ClaimName]] = {}
+        for attempt, _ in listing.attempts:
+            known = listing.packs.claim(attempt.id)
+            numbers.setdefault(attempt.id, set()).update({attempt.claim} if known is None else {attempt.claim, known})
         for attempt, units in listing.attempts:
             loose = [unit for unit in units if not unit.pack]
             if not loose:
+                continue
+            if len(numbers[attempt.id]) > 1:  # somebody copied its folder; a pack has an attempt under one number
+                self.report.leave(DOUBLE, attempt.folder, len(loose))
                 continue
             try:
                 course = read_course(attempt, units)
@@ -231,44 +241,66 @@ class Compaction:
             self._write_batch(max(self._batches.values(), key=lambda one: one.weight))
 
     def _merge(
-        self, packs: list[Pack], counting: Mapping[str, list[Key]], shed: set[str], tell: Callable[[int], None]
+        self,
+        packs: list[Pack],
+        counting: Mapping[str, list[Key]],
+        shed: set[str],
+        listing: Listing,
+        tell: Callable[[int], None],
     ) -> None:
         """Take the units of small packs too, where there are others to go with, and those of packs that have more to shed."""
         groups: dict[tuple[Any, ...], list[Pack]] = {}
+
+        def grouped(pack: Pack) -> bool:
+            whole = verify(pack.path)
+            if whole:
+                columns = _columns(read_schema(pack.path, pack.text)) if pack.rows else ()
+                groups.setdefault(columns, []).append(pack)
+            return whole
+
         for pack in packs:
-            try:
-                if verify(pack.path):
-                    columns = _columns(read_schema(pack.path, pack.text)) if pack.rows else ()
-                    groups.setdefault(columns, []).append(pack)
-                else:
-                    self.report.leave(DAMAGED, pack.path)
-            except OSError as error:
-                if error.errno not in GONE:
-                    raise  # else another compaction has done it
+            self._asked(pack, grouped)
         done = 0
         for columns, group in groups.items():
             batch = self._batches.get(columns) if columns else self._empty
-            if len(group) == 1 and not (batch and batch.members) and group[0].path not in shed:
-                continue
-            for pack in group:
-                try:
-                    self._take(pack, counting.get(pack.path, []))
-                except OSError as error:
-                    if error.errno not in GONE:
-                        raise  # else another compaction has done it
-                done += len(pack.units)
-                tell(done)
+            others = bool(batch and batch.members)
+            if _worth(group, shed, others=others):
+                # of those that are left nothing is taken, so they are no reason to write another anew each time
+                taken = [pack for pack in group if self._asked(pack, _in_order)]
+                for pack in taken if _worth(taken, shed, others=others) else ():
+                    try:
+                        self._take(pack, counting.get(pack.path, []), listing.packs)
+                    except OSError as error:
+                        if error.errno not in GONE:
+                            raise  # else another compaction has done it
+                    done += len(pack.units)
+                    tell(done)
 
-    def _take(self, pack: Pack, keys: list[Key]) -> None:
+    def _asked(self, pack: Pack, what: Callable[[Pack], bool]) -> bool:
+        """What is asked of a pack; False, and it is left, where it is not as it should be, or where it is gone."""
+        try:
+            if what(pack):
+                return True
+            self.report.leave(DAMAGED, pack.path)
+        except FormatError:
+            self.report.leave(DAMAGED, pack.path)
+        except _Left as why:
+            self.report.leave(str(why), pack.path)
+        except OSError as error:
+            if error.errno not in GONE:
+                raise  # else another compaction has done it
+        return False
+
+    def _take(self, pack: Pack, keys: list[Key], packs: Packs) -> None:
         """Take units of a pack: those of which no other copy counts, and that are of no deleted attempt."""
         if not keys:
             return
         frame = read_frame(pack.path)
         for key in keys:
-            first = pack.firsts[pack.units[key]]
-            rows = frame.slice(first, pack.rows_of(key))
+            rows = frame.slice(pack.firsts[pack.units[key]], pack.rows_of(key))
             meta = described(pack.meta(key), rows)
-            self._add(Member(pack.claims[key.attempt], meta, rows), pack.name.generation + 1)
+            claim = packs.claim(key.attempt) or pack.claims[key.attempt]  # that by which readers know it
+            self._add(Member(claim, meta, rows), pack.name.generation + 1)
 
     def _flush(self) -> None:
         """Write what is left."""
@@ -342,6 +374,11 @@ def _counting(listing: Listing) -> dict[str, list[Key]]:
     return found
 
 
+def _worth(group: list[Pack], shed: set[str], *, others: bool) -> bool:
+    """Whether packs of the same columns are to be written anew: several, or with others, or for what one is to shed."""
+    return len(group) > 1 or (bool(group) and (others or group[0].path in shed))
+
+
 def _has_deleted(pack: Pack, listing: Listing) -> bool:
     """Whether a pack holds units of attempts that were deleted."""
     return any(pack.claims.keys() & attempts for attempts in listing.deleted.values())
@@ -364,6 +401,21 @@ def _read(place: UnitPlace, ahead: float) -> tuple[PackMeta, pl.DataFrame]:
     return _read_sealed(place) if place.name.sealed else _read_log(place, ahead)
 
 
+def _in_order(pack: Pack) -> bool:
+    """Whether all that the footer of a compacted pack tells is so, and its rows can be read.
+
+    Raises:
+        FormatError: It is damaged.
+        _Left: It has a unit of a newer version.
+        OSError: It cannot be read.
+    """
+    metas = [pack.meta(key) for key in pack.units]
+    if any(layout.newer(meta.header.version, meta.header.features) for meta in metas):
+        raise _Left(NEWER)
+    frame = read_frame(pack.path)
+    return not untrue(pack, frame, frame.schema)
+
+
 def _read_sealed(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
     try:
         meta = load_meta(place.path)
@@ -372,6 +424,8 @@ def _read_sealed(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
         if meta.header.attempt != place.key.attempt or not verify(place.path):
             raise _Left(DAMAGED)
         frame = read_frame(place.path)
+        if untrue_columns(place.path, meta.columns, frame.schema) or untrue_levels(meta.runs, frame[LEVEL]):
+            raise _Left(DAMAGED)
         return described(meta, frame), frame
     except FormatError as error:
         raise _Left(DAMAGED) from error

@@ -22,13 +22,15 @@ from .attempt import is_gone
 from .claim import server_now
 from .deletion import in_trash, trash_folder
 from .holders import is_cut
+from .names import LEVEL
 from .packed import Key, list_packs
 from .packmeta import load_meta
-from .packread import verify
+from .packread import read_frame, read_schema, verify
 from .prefix import pack_begins_with
 from .report import DAMAGED, OPEN, OTHER, UNLISTED, UNREADABLE
 from .snapshot import GONE, AttemptPlace, list_claims, look_into
 from .source import LogSource, PackSource
+from .truth import untrue
 
 if TYPE_CHECKING:
     from .packed import Pack, Packs
@@ -179,7 +181,11 @@ class _Removal:
         folder = trash_folder(self.path, place)
         if files.is_folder(folder) and self._names(folder) is None:
             return False
-        return in_trash(self.path, place, key, pack)
+        try:
+            return in_trash(self.path, place, key, pack)
+        except FormatError:
+            self.report.leave(DAMAGED, pack.path)
+            return False
 
     def _has_settled(self, holder: Pack) -> bool:
         """Whether what is in a pack may go elsewhere: its bytes are right, and readers know of it."""
@@ -202,7 +208,7 @@ class _Removal:
         if pack.path not in self._sound:
             try:
                 _bring_to_disk(pack.path)
-                self._sound[pack.path] = verify(pack.path)
+                self._sound[pack.path] = verify(pack.path) and _tells_the_truth(pack)
             except OSError as error:
                 if error.errno not in GONE:
                     raise
@@ -247,6 +253,14 @@ class _Removal:
                 return False
             raise
         return is_gone(header, header.time, modified, self._ahead)
+
+
+def _tells_the_truth(pack: Pack) -> bool:
+    """Whether the rows of a pack are those that its footer tells, so that other copies of them are not needed."""
+    try:
+        return not untrue(pack, read_frame(pack.path, [LEVEL]), read_schema(pack.path, pack.text))
+    except FormatError:
+        return False
 
 
 def _bring_to_disk(path: str) -> None:

@@ -14,6 +14,8 @@ OTHER: Final = "it differs from what is in the packs under the same name"
 HARMED: Final = (DAMAGED, UNREADABLE, UNLISTED)
 """Why something was left that is not as it should be; all other reasons go, or harm nothing."""
 
+SHOWN: Final = 3
+"""Paths that the text names for each reason."""
 _STEPS: Final = ("bytes", "KB", "MB", "GB")
 
 
@@ -31,7 +33,7 @@ class CompactionReport(msgspec.Struct):
             first compaction after `wait` seconds removes them.
         wait: Seconds until all of those may go.
         left: By reason, how many units or packs were left as they are.
-        examples: By reason, the path of one of them.
+        named: By reason, the paths of these with how many each stands for; where nothing is harmed, of the first three.
     """
 
     units: int = 0
@@ -43,7 +45,7 @@ class CompactionReport(msgspec.Struct):
     waiting: int = 0
     wait: float = 0.0
     left: dict[str, int] = {}
-    examples: dict[str, str] = {}
+    named: dict[str, dict[str, int]] = {}
 
     @property
     def idle(self) -> bool:
@@ -56,9 +58,13 @@ class CompactionReport(msgspec.Struct):
         return sum(self.left.get(why, 0) for why in HARMED)
 
     def leave(self, why: str, path: str, count: int = 1) -> None:
-        """Note what is left as it is."""
+        """Note what is left as it is; what harms is met by several looks, and counts once."""
+        named = self.named.setdefault(why, {})
+        if why in HARMED and path in named:
+            return
         self.left[why] = self.left.get(why, 0) + count
-        self.examples.setdefault(why, path)
+        if why in HARMED or len(named) < SHOWN:
+            named[path] = count
 
     def __str__(self) -> str:
         """A sentence for each thing that there is to say."""
@@ -76,8 +82,14 @@ class CompactionReport(msgspec.Struct):
                 f"{counted(self.waiting, 'file')} that nobody needs any more will be removed by the first compaction in "
                 f"{self.wait / 60:.0f} minutes or later: readers on other hosts may not see the new packs yet."
             )
-        lines += [f"Left {number:,} as they are: {why} ({self.examples[why]})." for why, number in self.left.items()]
+        lines += [f"Left {number:,} as they are: {why} ({self._examples(why)})." for why, number in self.left.items()]
         return "\n".join(lines)
+
+    def _examples(self, why: str) -> str:
+        """The first of what was left for a reason, and how many more."""
+        shown = list(self.named[why].items())[:SHOWN]
+        more = self.left[why] - sum(count for _, count in shown)
+        return ", ".join(path for path, _ in shown) + (f" and {more:,} more" if more > 0 else "")
 
     __repr__ = __str__
 

@@ -411,14 +411,20 @@ class PackSource:
             FormatError: The pack is damaged.
         """
         from .names import LEVEL
-        from .schema import told_runs
+        from .truth import untrue_levels
 
-        levels = self.frame([LEVEL])[LEVEL]
-        return (
-            ""
-            if self.runs is None or told_runs(self.runs).equals(levels)
-            else "its rows are of other levels than its footer tells"
-        )
+        return untrue_levels(self.runs, self.frame([LEVEL])[LEVEL])
+
+    def untrue_columns(self) -> str:
+        """What the footer of a pack of this unit alone tells of its columns that is not so, as a sentence.
+
+        Raises:
+            FormatError: The pack is damaged.
+        """
+        from .packread import read_schema
+        from .truth import untrue_columns
+
+        return untrue_columns(self.path, self._meta.columns, read_schema(self.path, self._described))
 
     def _rows(self, start: int, stop: int) -> pl.DataFrame:
         from .packread import read_rows

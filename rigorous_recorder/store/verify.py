@@ -197,7 +197,8 @@ class _Examination(Finder):
             if not layout.parse_packed(name):
                 self.strange(f"{folder}/{name}")
         if self._packs.packs:
-            from .packread import verify  # which brings polars
+            from .packread import read_schema, verify  # which bring polars
+            from .truth import untrue_columns
         for pack in self._packs.packs:
             try:
                 size = files.size(pack.path)
@@ -205,6 +206,10 @@ class _Examination(Finder):
                     what = "a pack whose bytes do not match the checksum in its name"
                     self.note(pack.path, Finding(SUSPECT, 0, size, what, pack.rows))
                 self._size += size
+                if pack.rows and (told := untrue_columns(pack.path, pack.columns, read_schema(pack.path))):
+                    self.say(pack.path, SUSPECT, told, records=pack.rows)
+            except FormatError as error:
+                self.note(pack.path, Finding(LOST, 0, size, str(error), pack.rows))
             except OSError as error:
                 if error.errno not in GONE:  # else its units are in another one now
                     what = f"cannot be read: {error.strerror or error}"
@@ -357,6 +362,8 @@ class _Examination(Finder):
         """Decode every record; how many there are of each level."""
         counted: Counter[int] = Counter()
         try:
+            if isinstance(source, PackSource) and source.alone and (told := source.untrue_columns()):
+                self.say(path, SUSPECT, told, records=source.rows)
             loaded = source.loaded()
             step = max(1, min(ROWS, CELLS // max(1, loaded.width)))
             levels = loaded.levels()
