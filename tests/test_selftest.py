@@ -12,6 +12,7 @@ import time
 import children
 import pytest
 
+from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.selftest import NOT_SAFE, OK, SLOWER, selftest, trials
 from rigorous_recorder.selftest.place import Place, WorkerError
 from rigorous_recorder.store import files, modes
@@ -47,6 +48,59 @@ def test_the_command(tmp_path):
     assert [re.match(r"(ok|slower|NOT safe) +(\w+) ", row)[2] for row in rows] == NAMES
     assert last.startswith("Recording here is safe")
     assert os.listdir(tmp_path) == []
+
+
+def test_the_whole_command_beside_what_is_there(tmp_path):
+    """All rounds, in a folder of the user's with a collection in it, given as a relative path: nothing of it is touched."""
+    collection = ExperimentCollection(tmp_path / "study")
+    with collection.new_experiment() as experiment:
+        experiment.add_records(n=range(100))
+    (tmp_path / "letter.txt").write_text("dear")
+    before = {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in tmp_path.rglob("*")}
+    done = command(".", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    first, *rows, last = done.stdout.splitlines()
+    assert first == str(tmp_path)
+    found = [re.match(r"(ok|slower) +(\w+) +(.*)", row) for row in rows]
+    assert [each[2] for each in found] == NAMES
+    sentences = {each[2]: each[3] for each in found}
+    rounds = {name: list(map(int, re.findall(r"\d+", sentences[name].replace(",", "")))) for name in NAMES}
+    assert rounds["folders"] == [4, 300]
+    assert rounds["numbers"] == [4, 80, 1, 80]
+    killed, acknowledged, there = rounds["kill"]
+    assert killed == 20
+    assert 0 < acknowledged <= there <= acknowledged + killed
+    assert rounds["cut"] == [100]
+    processes, readings, written = rounds["readers"]
+    assert processes == 2
+    assert readings > 0
+    assert written > 0
+    assert last in ("Recording here is safe.", "Recording here is safe, if slower than on a local disk.")
+    after = {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in tmp_path.rglob("*")}
+    assert after == before
+    assert collection.verify().ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes nobody, who may not write")
+def test_a_folder_in_which_one_may_not_write(tmp_path):
+    code = """
+import os, sys
+import msgspec, numpy, polars, rich.console, rich.text  # as nobody it may not read where these are
+from rigorous_recorder.selftest import selftest_command
+os.setuid(65534)
+sys.exit(selftest_command(sys.argv[1]))
+"""
+    for above in [tmp_path, *tmp_path.parents][:-2]:
+        above.chmod(above.stat().st_mode | 0o755)
+    done = children.run(code, tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(r"NOT safe +folder +Permission denied", done.stdout), done.stdout
+    assert done.stdout.endswith("1 of 1 NOT safe: do not record here.\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_command_without_a_folder():
+    assert command().returncode == 2
 
 
 def test_a_file_system_that_may_not_be_mapped(tmp_path, monkeypatch):
