@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+from contextlib import contextmanager
 from pathlib import Path  # noqa: TC003  (typer looks at it)
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look after collections of recorded experiments.")
 
@@ -16,6 +23,20 @@ def _say_version(wanted: bool) -> None:
 
         typer.echo(f"rigorous_recorder {__version__}")
         raise typer.Exit
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Around what writes to stdout: one that is full is an error of one line, and the exit code 2."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno == errno.EPIPE or error.filename is not None:  # nobody listens; or a file, and not the output
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else what is still to be written is tried again at exit
+        typer.echo(f"The output cannot be written: {error.strerror or error}. Hint: where does it go?", err=True)
+        raise typer.Exit(2) from None
 
 
 @app.callback()
@@ -32,7 +53,9 @@ def verify(path: Annotated[Path, typer.Argument(help="The collection's folder.",
     """Look at every byte of a collection. Exits with 0 if it is sound, else, or if there is none, with 1. Changes nothing."""
     from .verification import verify_command
 
-    raise typer.Exit(verify_command(path))
+    with _output():
+        code = verify_command(path)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -45,7 +68,9 @@ def selftest(
     """Try whether recording is safe on a file system. Exits with 0 if it is, else with 1."""
     from .selftest import selftest_command
 
-    raise typer.Exit(selftest_command(folder, quick=quick))
+    with _output():
+        code = selftest_command(folder, quick=quick)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -55,14 +80,15 @@ def compact(path: Annotated[Path, typer.Argument(help="The collection's folder."
     Exits with 1 if it could not, or if something was left because it is damaged or cannot be read.
     """
     from .collection import ExperimentCollection
-    from .errors import RecorderError
+    from .errors import NotACollectionError, RecorderError, for_readers
 
     try:
         report = ExperimentCollection(path).compact()
     except RecorderError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(for_readers(str(error)) if isinstance(error, NotACollectionError) else str(error), err=True)
         raise typer.Exit(1) from None
-    typer.echo(report)
+    with _output():
+        typer.echo(report)
     if report.harmed:
         typer.echo(
             f"{report.harmed:,} left since damaged, or not to be read. Hint: rigorous-recorder verify {path} tells what.",

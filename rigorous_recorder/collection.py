@@ -82,7 +82,7 @@ class ExperimentCollection(CollectionView):
             )
         super().__init__(os.path.abspath(text), Options(journal, sync_interval))  # noqa: PTH100
         self.retries = retries
-        with storing("the collection cannot be read", self._path):
+        with storing("the collection cannot be read", self._path, reading=True):
             claims.check_collection(self._path)
 
     def new_experiment(self, _info: Mapping[str, Any] | None = None, /, **info: Any) -> Experiment:
@@ -194,7 +194,7 @@ class ExperimentCollection(CollectionView):
         """
         from .verification import Verification
 
-        with storing("the collection cannot be verified", self._path):
+        with storing("the collection cannot be verified", self._path, reading=True):
             return Verification(self._path)
 
     def compact(self, *, progress: bool | None = None) -> CompactionReport:

@@ -223,15 +223,23 @@ def warn(message: str, category: type[RecorderWarning] = RecorderWarning) -> Non
 
 
 @contextmanager
-def storing(what: str, path: str) -> Iterator[None]:
-    """Around a public call that touches the disk: its refusal comes out as a StoreError that says what could not be done."""
+def storing(what: str, path: str, *, reading: bool = False) -> Iterator[None]:
+    """Around a public call that touches the disk: its refusal comes out as a StoreError that says what could not be done.
+
+    Args:
+        what: Could not be done.
+        path: Of the folder.
+        reading: Whether the call only reads: then it names the file that was refused, and its hint is for readers.
+    """
     try:
         yield
     except RecorderError:
         raise
     except OSError as error:
+        hint = _READERS.get(error.errno or 0) if reading else None
+        refused = error.filename if reading and isinstance(error.filename, str) else path
         raise StoreError(
-            error.errno, f"{what}: {error.strerror or error}. Hint: {hint_for(error.errno)}", path
+            error.errno, f"{what}: {error.strerror or error}. Hint: {hint or hint_for(error.errno)}", refused
         ) from error
 
 
@@ -246,6 +254,14 @@ _HINTS: Final = {
     errno.EPERM: "may this user write there?",
     errno.EROFS: "the file system is read-only",
 }
+
+
+_READERS: Final = {errno.EACCES: "may this user read it?", errno.EPERM: "may this user read it?"}
+
+
+def for_readers(text: str) -> str:
+    """What is said of a path that cannot be a collection, to who wants to read one there, and not to make one."""
+    return f"{text.partition(' Hint: ')[0]} Hint: is the path right?"
 
 
 def hint_for(number: int | None) -> str:

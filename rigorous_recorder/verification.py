@@ -68,7 +68,8 @@ class Verification:
             return "no collection here"
         failing = sum(finding.fails for finding in self.findings)
         known = affected(self.findings)
-        about = f", about {_many(known, 'record')}" if known else ""
+        least = any(finding.fails and finding.records is None for finding in self.findings)
+        about = f", {'at least' if least else 'about'} {_many(known, 'record')}" if known else ""
         return f"NOT sound: {_many(failing, 'finding')}{about}"
 
     def _seen(self) -> str:
@@ -220,7 +221,7 @@ def verify_command(path: os.PathLike[str]) -> int:
     text = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  (`Path.absolute` keeps "..")
     out, err = Console(soft_wrap=False), Console(stderr=True)
     try:
-        with storing("the collection cannot be verified", text):
+        with storing("the collection cannot be verified", text, reading=True):
             report = _watched(text, err)
     except StoreError as error:
         err.print(Text(str(error), "red"), soft_wrap=True)  # as it is: paths may look like markup or an emoji

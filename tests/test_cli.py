@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import children
@@ -45,6 +46,7 @@ def on_a_terminal(*arguments):
 
 MADE = """
 import sys
+import tempfile
 from rigorous_recorder import ExperimentCollection
 for number in range(5):
     with ExperimentCollection(sys.argv[1]).new_experiment(number=number) as experiment:
@@ -153,3 +155,86 @@ def test_the_progress_goes_to_the_terminal_and_not_into_the_pipe(collection, nam
     assert out.startswith({"compact": "Compacted 5 units", "verify": f"{collection.path}: sound\n"}[name])
     assert "\x1b" not in out, "no bar, no colours"
     assert {"compact": "compacting", "verify": "reading every byte"}[name] in said
+
+
+@pytest.mark.parametrize("name", ["compact", "verify"])
+def test_a_full_output_is_an_error_of_one_line(collection, name):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, name, collection.path], env=children.ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "The output cannot be written: No space left on device. Hint: where does it go?\n"
+    assert collection.verify().ok
+
+
+@pytest.mark.parametrize("name", ["compact", "verify"])
+def test_the_hint_is_for_who_reads(tmp_path, collection, name):
+    """Nobody who looks for a collection is told to choose a new folder for one."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("text")
+    Path(collection.path, "format").write_text("letter")
+    for path in ("/etc", tmp_path / "other", tmp_path / "other" / "letter.txt", collection.path):
+        done = command(name, path)
+        assert done.returncode == 1
+        assert f"{done.stdout}{done.stderr}".rstrip().endswith("Hint: is the path right?")
+        assert "choose" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["compact", "verify"])
+def test_a_format_file_that_cannot_be_read_is_named(tmp_path, name):
+    if os.geteuid() != 0:
+        path = studied(tmp_path / "study")
+        (path / "format").chmod(0)
+        done = command(name, path)
+    else:  # root reads all, so somebody else asks
+        with tempfile.TemporaryDirectory() as open_to_all:
+            os.chmod(open_to_all, 0o755)
+            path = studied(Path(open_to_all, "study"))
+            path.chmod(0o755)
+            (path / "format").chmod(0)
+            done = subprocess.run(
+                [sys.executable, "-c", AS_NOBODY, name, path],
+                env=children.ENVIRONMENT, capture_output=True, text=True, timeout=120,
+            )  # fmt: skip
+            done.stderr = (path.parent / "said").read_text()
+    assert done.returncode == 1
+    assert "Permission denied. Hint: may this user read it?" in done.stderr
+    assert str(path / "format") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+AS_NOBODY = """
+import os, sys
+from rigorous_recorder.cli import app
+name, path = sys.argv[1:]
+try:
+    app([name, path + "/format/nothing"])  # all that is needed is imported: nobody may not read the interpreter's folder
+except SystemExit as end:
+    assert end.code == 1
+sys.stderr.flush()
+os.dup2(os.open(path + "/../said", os.O_WRONLY | os.O_CREAT), 2)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+app([name, path])
+"""
+
+
+def studied(path):
+    with ExperimentCollection(path).new_experiment() as experiment:
+        experiment.add_record(x=1)
+    return Path(path)
+
+
+def test_compact_names_all_that_is_damaged(collection):
+    for log in Path(collection.path).rglob("*.log"):
+        data = bytearray(log.read_bytes())
+        data[4200] ^= 1
+        log.write_bytes(data)
+    done = command("compact", collection.path)
+    assert done.returncode == 1
+    assert done.stdout.count(".log") == 3
+    assert "and 2 more)." in done.stdout
+    report = collection.compact(progress=False)
+    assert set(report.named["damaged"]) == set(map(str, Path(collection.path).rglob("*.log")))

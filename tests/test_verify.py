@@ -500,3 +500,20 @@ def test_every_command_has_help():
         done = command(*name, "--help")
         assert (done.returncode, done.stderr) == (0, "")
         assert "Usage" in done.stdout
+
+
+def test_the_verdict_says_at_least_where_a_finding_does_not_know_how_many(tmp_path):
+    collection = ExperimentCollection(tmp_path / "study")
+    for _ in range(2):
+        with collection.new_experiment() as experiment:
+            experiment.add_records(x=range(10))
+    first, second = sorted(Path(collection.path).glob("0*/*/*.log"))
+    sealed = Path(seal(str(second)))
+    data = bytearray(sealed.read_bytes())
+    data[-20] ^= 1
+    sealed.write_bytes(data)
+    assert repr(collection.verify()).endswith("NOT sound: 1 finding, about 10 records>")
+    first.write_bytes(b"not a unit")
+    (unknown,) = [one for one in collection.verify().findings if one.fails and one.records is None]
+    assert unknown.file.endswith(first.name)
+    assert repr(collection.verify()).endswith("NOT sound: 2 findings, at least 10 records>")

@@ -206,6 +206,8 @@ def claim(path: str, info: Mapping[str, Any], retries: str) -> Claimed:
 
 def _make(path: str, claim: ClaimName, failures: int) -> Claimed | None:
     """Make a claim and the folder of its attempt; None when somebody else has that claim."""
+    if not layout.is_claim(*claim):
+        raise _no_more(path, claim)
     attempt = layout.new_id()
     claimed = Claimed(claim, attempt, f"{path}/{layout.claim_name(*claim)}/{attempt}", failures)
     made: list[None] = []
@@ -219,6 +221,21 @@ def _make(path: str, claim: ClaimName, failures: int) -> Claimed | None:
             finish_first(give_back, claimed.folder)
         raise
     return claimed
+
+
+def _no_more(path: str, claim: ClaimName) -> StoreError:
+    """No name can say this number or try, so that nobody would read what is recorded under it."""
+    known, _ = known_claims(path)
+    number = claim.number if claim.number < layout.MAX_NUMBER else known[-1].number if known else layout.MAX_NUMBER - 1
+    last = max((one for one in known if one.number == number), default=ClaimName(number, layout.MAX_TRY - 1))
+    what = "try" if claim.number < layout.MAX_NUMBER else "number"
+    return StoreError(
+        errno.EOVERFLOW,
+        f"no experiment can be begun: its {what} would be {claim.attempt if what == 'try' else claim.number}, and the highest "
+        f"{what} is {(layout.MAX_TRY if what == 'try' else layout.MAX_NUMBER) - 1}, which is taken here. Hint: rename this "
+        "folder to a lower one that is free, or remove it if it is empty; if it is in a pack only, use another collection",
+        f"{path}/{layout.claim_name(*last)}",
+    )
 
 
 def give_back(folder: str, writer: str = "", *, claim: bool = True) -> None:

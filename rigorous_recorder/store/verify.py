@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..errors import FormatError, NotACollectionError
+from ..errors import FormatError, NotACollectionError, for_readers
 from ..levels import unpack_edit, unpack_level
 from . import files, layout
 from . import unit as u
@@ -158,7 +158,7 @@ class _Examination(Finder):
             self.say(f"{self.path}/{layout.FORMAT_FILE}", UNKNOWN, str(error))
             return False
         except NotACollectionError as error:
-            self.say(self.path, SUSPECT, f"no collection here: {error}")
+            self.say(self.path, SUSPECT, f"no collection here: {for_readers(str(error))}")
             return False
         if not there:
             self.remark(
