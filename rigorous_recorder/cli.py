@@ -34,7 +34,9 @@ def _output() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE or error.filename is not None:  # nobody listens; or a file, and not the output
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else what is still to be written is tried again at exit
+        from .store import files
+
+        os.dup2(files.open_write(os.devnull), 1)  # else what is still to be written is tried again at exit
         typer.echo(f"The output cannot be written: {error.strerror or error}. Hint: where does it go?", err=True)
         raise typer.Exit(2) from None
 
