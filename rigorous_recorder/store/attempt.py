@@ -275,31 +275,30 @@ def may_be_torn(place: UnitPlace, source: UnitSource) -> bool:
 
 
 def read_course(
-    attempt: AttemptPlace, units: Iterable[UnitPlace], *, now: float | None = None, silence: float = SILENCE
+    attempt: AttemptPlace, units: Iterable[UnitPlace], *, ahead: float | None = None, silence: float = SILENCE
 ) -> Course | None:
     """The course of an attempt that has these units; None when it holds no begin entry: nobody was there, or not yet.
 
     Args:
         attempt: Where it is.
         units: Its units.
-        now: Seconds since the epoch by the clock of the file system; without it this host's clock is taken for that.
+        ahead: As of `course`; without it this host's clock is taken for the file system's.
         silence: As of `course`.
     """
     started = time.monotonic()
-    found = _course(units, now, silence)  # looks once whether its process lives: it may be gone when it is asked again
+    found = _course(
+        units, ahead, silence
+    )  # looks once whether its process lives: it may be gone when it is asked again
     if found is not None and found[0].state == KILLED and died_since(found[1], started):
-        found = _course(attempt_units(attempt), now, silence)
+        found = _course(attempt_units(attempt), ahead, silence)
     return None if found is None else found[0]
 
 
-def _course(units: Iterable[UnitPlace], now: float | None, silence: float) -> tuple[Course, list[Begin]] | None:
+def _course(units: Iterable[UnitPlace], ahead: float | None, silence: float) -> tuple[Course, list[Begin]] | None:
     begins, ends, signs = _read(units)
     if not begins:
         return None
-    here = time.time()
-    if now is None:
-        return course(begins, ends, signs, here, silence), begins
-    return course(begins, ends, signs, now, silence, here - now), begins
+    return course(begins, ends, signs, time.time() - (ahead or 0.0), silence, ahead), begins
 
 
 def died_since(begins: list[Begin], started: float) -> bool:

@@ -328,7 +328,7 @@ def _courses(path: str, claim: ClaimName) -> list[Course]:
         try:
             course = read_course(place, units, silence=CLAIM_SILENCE)
             if course is not None and course.state in (RUNNING, STALE, KILLED):
-                course = read_course(place, units, now=server_now(path), silence=CLAIM_SILENCE)
+                course = read_course(place, units, ahead=clock_ahead(path), silence=CLAIM_SILENCE)
         except RecorderError:  # of a newer version or damaged: it is somebody's, and nothing says that it failed
             course = _SETTLED
         if course is not None:
