@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from .options import Options
     from .reading import AttemptView
-    from .session import Options
 
 
 def stored(view: AttemptView, path: str, options: Options) -> Experiment:

@@ -10,7 +10,8 @@ from .branches import Branch
 from .errors import HandleError, InvalidCallError, RenamedError, TreeError, shortened, storing
 from .flat import Flat
 from .node import Node, level_data
-from .session import Options, Session, handed_session
+from .options import Options
+from .session import Session, handed_session
 from .store import unit as u
 from .store.blocks import encode_block
 from .store.lock import LOCK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import sys
@@ -10,8 +9,10 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import ClosedError, InvalidCallError, warn
+from .ending import at_exit
+from .errors import ClosedError, warn
 from .levels import LevelId, Stamp
+from .options import Options
 from .store import attempt as attempts
 from .store import files, latest, layout, refusals
 from .store import journal as journals
@@ -19,7 +20,6 @@ from .store import unit as u
 from .store.background import background
 from .store.journal import Journal
 from .store.lock import LOCK
-from .store.modes import MAPPED, WRITTEN, best_mode
 from .store.snapshot import find_unit, is_deleted
 from .store.unitfile import MINIMUM
 
@@ -43,31 +43,6 @@ sessions: Final[weakref.WeakValueDictionary[str, Session]] = weakref.WeakValueDi
 holds those that have open files."""
 _ended: Final[weakref.WeakValueDictionary[str, Session]] = weakref.WeakValueDictionary()
 """Closed sessions of attempts of which a worker has an open one in `sessions`."""
-
-
-class Options:
-    """How a collection is recorded: the journal's mode ("auto", "mmap", "write") and seconds between two syncs."""
-
-    __slots__ = ("_said", "mode", "sync_interval")
-
-    def __init__(self, mode: str = "auto", sync_interval: float = 1.0) -> None:
-        if mode not in ("auto", MAPPED, WRITTEN):
-            raise InvalidCallError(f"journal={mode!r} is unknown. Hint: 'auto', 'mmap' or 'write'.")
-        if not 0 < sync_interval <= 3600:  # noqa: PLR2004  (an hour)
-            raise InvalidCallError(f"sync_interval={sync_interval!r} is no number of seconds between 0 and 3600.")
-        self.mode = mode
-        self.sync_interval = sync_interval
-        self._said: set[str] = set()
-
-    def say_once(self, sentence: str) -> None:
-        """Warn, but only once per collection object: list() asks for the length before it iterates."""
-        if sentence not in self._said:
-            self._said.add(sentence)
-            warn(sentence)
-
-    def journal_mode(self, folder: str) -> str:
-        """The journal's mode in a folder."""
-        return best_mode(folder) if self.mode == "auto" else self.mode
 
 
 class Session:
@@ -365,7 +340,7 @@ def _size(path: str) -> int:
         return SEAL_FROM
 
 
-@atexit.register
+@at_exit.callback
 def _at_exit() -> None:
     """Close what is open when the interpreter exits. Experiments were ended before (see `experiment.py`)."""
     failures: list[str] = []

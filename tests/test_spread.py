@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from rigorous_recorder.frames import materialise, part, spread
-from rigorous_recorder.store import pack, packread, schema
+from rigorous_recorder.store import pack, packread, scans, schema
 from rigorous_recorder.store.packmeta import load_described, load_meta
 
 
@@ -188,7 +188,7 @@ def test_a_branch_is_read_as_slices(study, monkeypatch):
 @pytest.mark.parametrize("gap", [0, 1 << 15])
 @pytest.mark.parametrize("compacted", [False, True])
 def test_slices_of_several_stretches_in_one_pack(collection, monkeypatch, gap, compacted):
-    monkeypatch.setattr(packread, "GAP", gap)
+    monkeypatch.setattr(scans, "GAP", gap)
     for number in (1, 2):
         with collection.new_experiment() as experiment:
             keepers = [experiment.sub_record_keeper(model=name) for name in "abc"]

@@ -15,7 +15,8 @@ from rigorous_recorder.errors import RecorderError
 from rigorous_recorder.store import files
 from rigorous_recorder.store.names import EXACT, LEVEL, column_name
 from rigorous_recorder.store.notes import UNDECODABLE
-from rigorous_recorder.store.packread import Wanted, damaged, read_frames
+from rigorous_recorder.store.packread import damaged, read_frames
+from rigorous_recorder.store.scans import Wanted
 from rigorous_recorder.store.source import PackSource
 
 from .part import warn_lacking

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CELLS: Final = 1_000_000
 """Per row group: enough that 3,000 columns are not torn to pieces, few enough that groups can be skipped."""
-MOST_ROWS: Final = 1 << 17
+MOST_ROWS: Final = 1 << 16
 PAGE_SIZE: Final = 1 << 17
 """Bytes: a reader that looks for one level skips the other pages of a group. Of ten levels in 349,305 rows it reads one in
 5.2 ms, by pages of polars' default (1 MiB) in 7.9, and the files are 0.01 % smaller."""

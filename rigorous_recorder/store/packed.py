@@ -259,6 +259,20 @@ def open_pack(path: str) -> Pack:
     return pack
 
 
+def pack_rows(path: str) -> int | None:
+    """How many rows a pack has by its name, or, of a compacted one, by its footer; None for another name.
+
+    Raises:
+        FormatError: It is a compacted pack, and damaged.
+        OSError: It cannot be read.
+    """
+    file = path.rpartition("/")[2]
+    if layout.parse_packed(file):
+        return open_pack(path).rows
+    name = layout.parse_unit(file)
+    return None if name is None else name.rows
+
+
 class Packs:
     """All compacted packs of a collection at one moment.
 

@@ -7,23 +7,24 @@ import os
 import zlib
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import accumulate, groupby
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import polars as pl
 
 from rigorous_recorder.errors import FormatError
 
 from . import files, layout
 from .names import LEVEL
-from .packed import open_pack
+from .packed import open_pack, pack_rows
 from .packmeta import load_meta
+from .scans import readings_of
 from .schema import check
 from .series import DATE, RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from .scans import Wanted
 
 BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError)
 """What polars raises over a damaged file. PanicException is a BaseException."""
@@ -83,15 +84,6 @@ def _check_values(path: str, frame: pl.DataFrame, rows: int | None) -> pl.DataFr
     return frame
 
 
-def _rows(path: str) -> int | None:
-    """How many rows a pack has by its name, or, of a compacted one, by its footer; None for another name."""
-    file = path.rpartition("/")[2]
-    if layout.parse_packed(file):
-        return open_pack(path).rows
-    name = layout.parse_unit(file)
-    return None if name is None else name.rows
-
-
 def read_frame(path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The frame of all that is in the pack at a path.
 
@@ -124,86 +116,16 @@ def read_rows(path: str, start: int, stop: int, columns: Sequence[str] | None = 
         frame = (rows if columns is None else rows.select(columns)).collect()
     if columns is None:
         _check_schema(path, frame.schema)
-    total = _rows(path)
+    total = pack_rows(path)
     return _check_values(path, frame, None if total is None else max(0, min(stop, total) - start))
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """What is asked of one unit in a pack.
-
-    Attributes:
-        path: Of the pack.
-        columns: By name, the types of the columns.
-        rows: How many rows of the unit there are for who asks; it may have more.
-        where: What rows must be true of, else they are left out; pages whose statistics rule it out are not read.
-        first: Where in the pack the unit begins; None in a pack of its own.
-        slices: The rows of the unit that are asked for, as ascending (start, count); None for all.
-    """
-
-    path: str
-    columns: dict[str, Any]
-    rows: int
-    where: pl.Expr | None = None
-    first: int | None = None
-    slices: tuple[tuple[int, int], ...] | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Whether all rows of a pack of one unit are asked for."""
-        unit = layout.parse_unit(self.path.rpartition("/")[2])
-        asked_all = self.where is None and self.slices is None and self.first is None
-        return asked_all and unit is not None and unit.rows == self.rows
-
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        """Where in the pack the rows are that are asked for: start and count of each range."""
-        for start, count in ((0, self.rows),) if self.slices is None else self.slices:
-            yield (self.first or 0) + start, count
 
 
 AT_ONCE: Final = 64
 """Scans that polars is given at a time, so that open files and threads stay bounded."""
-GAP: Final = 1 << 15
-"""Rows of a pack between two ranges that are read although nobody asked for them, since a scan costs a millisecond."""
-
-
-class _Share(NamedTuple):
-    """Rows of a scan for one of those who asked.
-
-    Attributes:
-        place: Of who asked.
-        first: The first of the rows in the scan.
-        rows: How many.
-        where: What they must be true of.
-    """
-
-    place: int
-    first: int
-    rows: int
-    where: pl.Expr | None = None
-
-
-class _Reading(msgspec.Struct, frozen=True):
-    """One scan.
-
-    Attributes:
-        scan: Of one pack, or of several.
-        columns: What it must give.
-        shares: Who gets which of its rows.
-        rows: How many it must have; None where it has a condition.
-    """
-
-    scan: pl.LazyFrame
-    columns: dict[str, Any]
-    shares: Sequence[_Share]
-    rows: int | None
 
 
 def read_frames(wanted: Sequence[Wanted]) -> list[pl.DataFrame]:
     """A frame of each unit.
-
-    Packs of single units that are wanted whole, with columns of the same types, are read by one scan of all their files: 2,000
-    small ones in 145 ms, by a scan of each at once in 344, one after the other in 1,223; 3 M rows in 15 packs in 42, 61, 67.
-    So are ranges that lie close together in a pack.
 
     Raises:
         FormatError: A pack is damaged.
@@ -211,7 +133,7 @@ def read_frames(wanted: Sequence[Wanted]) -> list[pl.DataFrame]:
     """
     for path in dict.fromkeys(one.path for one in wanted):
         _check(path)
-    readings = [*_of_whole(wanted), *_of_ranges(wanted)]
+    readings = readings_of(wanted)
     pieces: list[list[pl.DataFrame]] = [[] for _ in wanted]
     named = " or ".join([*dict.fromkeys(one.path for one in wanted)][:3])
     for at in range(0, len(readings), AT_ONCE):
@@ -225,60 +147,6 @@ def read_frames(wanted: Sequence[Wanted]) -> list[pl.DataFrame]:
                 rows = frame if len(reading.shares) == 1 else frame.slice(first, count)
                 pieces[place].append(rows if where is None else rows.filter(where))
     return [found[0] if len(found) == 1 else pl.concat(found, rechunk=False) for found in pieces]
-
-
-def _of_whole(wanted: Sequence[Wanted]) -> Iterator[_Reading]:
-    """The scans of packs of single units of which all is wanted: one of all that stand together and have the same columns."""
-    whole = [(place, one) for place, one in enumerate(wanted) if one.whole]
-    for _, group in groupby(whole, lambda one: [*one[1].columns.items()]):
-        together = list(group)
-        starts = accumulate((one.rows for _, one in together), initial=0)
-        shares = [_Share(place, start, one.rows) for start, (place, one) in zip(starts, together, strict=False)]
-        units = [one for _, one in together]
-        yield _Reading(_scan_all(units), units[0].columns, shares, sum(one.rows for one in units))
-
-
-def _of_ranges(wanted: Sequence[Wanted]) -> Iterator[_Reading]:
-    """The scans of all else: one of all ranges that lie close together in a pack and of which the same columns are wanted."""
-    groups: dict[tuple[str, tuple[str, ...]], list[tuple[int, int, int]]] = {}
-    for place, one in enumerate(wanted):
-        if not one.whole:
-            ranges = [(first, count, place) for first, count in one.ranges()]
-            groups.setdefault((one.path, tuple(one.columns)), []).extend(ranges)
-    for (path, _), members in groups.items():
-        members.sort()
-        run: list[tuple[int, int, int]] = []
-        stop = 0
-        for first, count, place in members:
-            if run and first - stop > GAP:
-                yield _range(path, run, stop, wanted)
-                run = []
-            run.append((first, count, place))
-            stop = first + count
-        yield _range(path, run, stop, wanted)
-
-
-def _range(path: str, run: list[tuple[int, int, int]], stop: int, wanted: Sequence[Wanted]) -> _Reading:
-    """One scan of the rows from the first range of a run to before `stop`."""
-    start, _, place = run[0]
-    columns = wanted[place].columns
-    scan = pl.scan_parquet(path, glob=False)
-    if (start, stop) != (0, _rows(path)):
-        scan = scan.slice(start, stop - start)
-    if len(run) > 1:
-        shares = [_Share(place, first - start, count, wanted[place].where) for first, count, place in run]
-        return _Reading(scan.select(list(columns)), columns, shares, stop - start)
-    where = wanted[place].where
-    expected = stop - start if where is None else None
-    scan = scan if where is None else scan.filter(where)
-    return _Reading(scan.select(list(columns)), columns, [_Share(place, 0, stop - start)], expected)
-
-
-def _scan_all(wanted: Sequence[Wanted]) -> pl.LazyFrame:
-    """One scan of packs that have the wanted columns alike, whatever others they have."""
-    first = wanted[0]
-    paths = [one.path for one in wanted]
-    return pl.scan_parquet(paths, glob=False, schema=first.columns, extra_columns="ignore").select(list(first.columns))
 
 
 def _check_types(path: str, frame: pl.DataFrame, columns: Mapping[str, Any]) -> None:
@@ -352,7 +220,7 @@ def parsed(source: str | bytes, path: str, columns: Sequence[str] | None = None)
             frame = pl.read_parquet(source, columns=chosen, glob=False)
     if chosen is None:
         _check_schema(path, frame.schema)
-    return _check_values(path, frame, _rows(path))
+    return _check_values(path, frame, pack_rows(path))
 
 
 @contextmanager

@@ -1,0 +1,166 @@
+"""Scans: which scans of packs give the rows that are wanted, as few as can be, and who gets which rows of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+import polars as pl
+
+from .packed import pack_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+GAP: Final = 1 << 15
+"""Rows of a pack between two ranges that are read although nobody asked for them, since a scan costs a millisecond."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What is asked of one unit in a pack.
+
+    Attributes:
+        path: Of the pack.
+        columns: By name, the types of the columns.
+        rows: How many rows of the unit there are for who asks; it may have more.
+        where: What rows must be true of, else they are left out; pages whose statistics rule it out are not read.
+        first: Where in the pack the unit begins; None in a pack of its own.
+        slices: The rows of the unit that are asked for, as ascending (start, count); None for all.
+    """
+
+    path: str
+    columns: dict[str, Any]
+    rows: int
+    where: pl.Expr | None = None
+    first: int | None = None
+    slices: tuple[tuple[int, int], ...] | None = None
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Where in the pack the rows are that are asked for: start and count of each range."""
+        for start, count in ((0, self.rows),) if self.slices is None else self.slices:
+            yield (self.first or 0) + start, count
+
+
+class Share(NamedTuple):
+    """Rows of a scan for one of those who asked.
+
+    Attributes:
+        place: Of who asked.
+        first: The first of the rows in the scan.
+        rows: How many.
+        where: What they must be true of; None where the scan has seen to it.
+    """
+
+    place: int
+    first: int
+    rows: int
+    where: pl.Expr | None = None
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One scan.
+
+    Attributes:
+        scan: Of one pack, or of several.
+        columns: What it must give.
+        shares: Who gets which of its rows.
+        rows: How many it must have; None where it has a condition.
+    """
+
+    scan: pl.LazyFrame
+    columns: dict[str, Any]
+    shares: Sequence[Share]
+    rows: int | None
+
+
+class _Run(msgspec.Struct):
+    """Ranges that lie close together in packs of which each goes on where the one before ends, so that one scan reads them.
+
+    Attributes:
+        columns: That are wanted of all of them.
+        paths: Of the packs.
+        start: The first row of the first range, in the first pack.
+        stop: Where the last range ends, in rows of all these packs.
+        total: Rows that these packs have; None where it is not known.
+        members: Start and count of each range, in rows of all these packs, and the place of who asked.
+        conditions: Whether somebody asked only for rows of which something is true.
+    """
+
+    columns: dict[str, Any]
+    paths: list[str]
+    start: int
+    stop: int
+    total: int | None
+    members: list[tuple[int, int, int]]
+    conditions: bool
+
+    def goes_on_in(self, other: _Run) -> bool:
+        """Whether the rows of another one follow, with few in between that nobody asked for."""
+        if self.total is None or self.conditions or other.conditions or self.paths[-1] == other.paths[0]:
+            return False
+        return self.total - self.stop + other.start <= GAP and [*self.columns.items()] == [*other.columns.items()]
+
+    def extend(self, other: _Run) -> None:
+        """Take in the ranges of another one, in which this one goes on."""
+        assert self.total is not None  # of a pack whose end nobody knows nothing goes on
+        self.members += [(self.total + first, count, place) for first, count, place in other.members]
+        self.paths += other.paths
+        self.stop = self.total + other.stop
+        self.total = None if other.total is None else self.total + other.total
+
+
+def readings_of(wanted: Sequence[Wanted]) -> list[Reading]:
+    """The scans that give what is wanted.
+
+    One reads all ranges that lie close together in a pack, and in packs of which the same columns are wanted, one from where
+    the other ends: 2,000 small packs in 145 ms, by a scan of each at once in 344, one after the other in 1,223; 3 M rows in
+    15 packs in 42, 61, 67; and a branch that ends in the next pack in 7.0 ms instead of 7.8, in a fresh process.
+    """
+    joined: list[_Run] = []
+    for run in _runs(wanted):
+        if joined and joined[-1].goes_on_in(run):
+            joined[-1].extend(run)
+        else:
+            joined.append(run)
+    return [_reading(run, wanted) for run in joined]
+
+
+def _runs(wanted: Sequence[Wanted]) -> Iterator[_Run]:
+    """All ranges that lie close together in a pack and of which the same columns are wanted, by who asked first."""
+    groups: dict[tuple[str, tuple[str, ...]], list[tuple[int, int, int]]] = {}
+    for place, one in enumerate(wanted):
+        ranges = [(first, count, place) for first, count in one.ranges()]
+        groups.setdefault((one.path, tuple(one.columns)), []).extend(ranges)
+    for (path, _), members in groups.items():
+        members.sort()
+        at = 0
+        while at < len(members):
+            first, stop = at, members[at][0]
+            while at < len(members) and (at == first or members[at][0] - stop <= GAP):
+                stop = members[at][0] + members[at][1]
+                at += 1
+            yield _run(path, members[first:at], stop, wanted)
+
+
+def _run(path: str, members: list[tuple[int, int, int]], stop: int, wanted: Sequence[Wanted]) -> _Run:
+    start, _, place = members[0]
+    conditions = any(wanted[place].where is not None for _, _, place in members)
+    return _Run(wanted[place].columns, [path], start, stop, pack_rows(path), members, conditions)
+
+
+def _reading(run: _Run, wanted: Sequence[Wanted]) -> Reading:
+    """One scan of the rows from the first range of a run to the end of the last one."""
+    columns, rows = run.columns, run.stop - run.start
+    where = wanted[run.members[0][2]].where if len(run.members) == 1 else None
+    if run.conditions:  # perhaps about columns that nobody wants
+        scan = pl.scan_parquet(run.paths, glob=False)
+    else:
+        scan = pl.scan_parquet(run.paths, glob=False, schema=columns, extra_columns="ignore")
+    if (run.start, run.stop) != (0, run.total):
+        scan = scan.slice(run.start, rows)
+    if where is not None:
+        scan = scan.filter(where)
+        shares = [Share(run.members[0][2], 0, rows)]
+    else:
+        shares = [Share(place, first - run.start, count, wanted[place].where) for first, count, place in run.members]
+    return Reading(scan.select(list(columns)), columns, shares, None if where is not None else rows)
