@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderError, cli
 from rigorous_recorder.errors import StoreError
 from rigorous_recorder.store import compact as compacting
-from rigorous_recorder.store import files, layout, removal, snapshot
+from rigorous_recorder.store import files, layout, removal, snapshot, taking
 from rigorous_recorder.store.packed import Key, open_pack
 
 
@@ -155,7 +155,7 @@ def test_what_runs_or_is_open_is_left(tmp_path, journal):
     collection.keeper(experiment_number=2).update(edited=True)  # this process keeps the log of its edits open
     before = studies.facts(path)
     report = studies.at_once(path)
-    assert report.left == {compacting.RUNNING_STILL: 1, compacting.OPEN: 1}
+    assert report.left == {compacting.RUNNING_STILL: 1, taking.OPEN: 1}
     assert report.units == 1
     assert studies.same_facts(studies.quiet_facts(path), before)
     running.add_record(x=3)

@@ -20,7 +20,7 @@ import json, os, random, sys, time, warnings
 warnings.simplefilter("error")
 from pathlib import Path
 from rigorous_recorder import ExperimentCollection
-from rigorous_recorder.store import compact as compacting, files, pack
+from rigorous_recorder.store import compact as compacting, files, pack, taking
 path, stop, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 dice = random.Random(seed)
 compacting.TARGET = 40_000
@@ -56,7 +56,7 @@ COMPACTOR = (
 wanted = int(sys.argv[4])
 while rounds < wanted and going():
     report = compacting.compact(path, grace=0)
-    assert set(report.left) <= {compacting.RUNNING_STILL, compacting.OPEN}, report
+    assert set(report.left) <= {compacting.RUNNING_STILL, taking.OPEN}, report
     rounds += 1
 """
 )
@@ -66,7 +66,7 @@ SEALER = (
 while going():
     for log in sorted(Path(path).glob("0*/*/*.log")):
         try:
-            if dice.random() < 0.2 and compacting.is_cut(data := files.read_all(str(log)), pack.Decoded(data).header):
+            if dice.random() < 0.2 and taking.is_cut(data := files.read_all(str(log)), pack.Decoded(data).header):
                 pack.seal(str(log))
                 rounds += 1
         except FileNotFoundError:

@@ -14,31 +14,27 @@ import polars as pl
 
 from rigorous_recorder.errors import FormatError, NotACollectionError
 
-from . import files, layout, machine
-from .attempt import RUNNING, STALE, is_gone, read_course
+from . import files, layout
+from .attempt import RUNNING, STALE, read_course
 from .claim import clock_ahead, is_collection
-from .columns import Decoded
 from .deletion import finish_deletions
-from .gather import TooWideError
-from .holders import is_cut
-from .names import LEVEL
 from .pack import parquet, publish
 from .packed import MARK, Key, open_pack, packed_text
-from .packmeta import PackMeta, kept_events, load_meta
 from .packread import read_frame, read_schema, verify
 from .prefix import begins_with
 from .removal import remove_superseded
-from .report import DAMAGED, OPEN, UNREADABLE, CompactionReport
+from .report import DAMAGED, UNREADABLE, CompactionReport
 from .schema import described
 from .snapshot import GONE, LOCAL, list_collection, open_unit
 from .source import PackSource
-from .truth import untrue, untrue_columns, untrue_levels
+from .taking import Left, in_order, read_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .layout import ClaimName
     from .packed import Pack, Packs
+    from .packmeta import PackMeta
     from .snapshot import Listing, UnitPlace
 
 TARGET: Final = 64 << 20
@@ -49,10 +45,7 @@ GRACE: Final = 3600.0
 """Seconds after which a file goes whose units are in packs, on file systems that cache names for readers on other hosts."""
 
 RUNNING_STILL: Final = "the experiment is running, or stale and not closed"
-UNVERIFIED: Final = "its last entries were never verified"
-WIDE: Final = "it has so many keys that a table of them would be nearly all empty"
 DOUBLE: Final = "the same attempt stands under another number, too"
-NEWER: Final = "of a newer version of the format"
 
 
 class Member(NamedTuple):
@@ -86,10 +79,6 @@ class _Batch:
     def add(self, member: Member) -> None:
         self.members.append(member)
         self.weight += member.meta.log_size
-
-
-class _Left(Exception):  # noqa: N818  (no error: a unit that stays where it is)
-    """Why a unit is left as it is."""
 
 
 def default_grace(path: str) -> float:
@@ -154,8 +143,8 @@ class Compaction:
         for done, (claim, place) in enumerate(todo):
             self._tell(done, total)
             try:
-                member = Member(claim, *_read(place, ahead))
-            except _Left as why:
+                member = Member(claim, *read_unit(place, ahead))
+            except Left as why:
                 self.report.leave(str(why), place.path)
             except OSError as error:
                 if error.errno not in GONE:  # else it was sealed or compacted meanwhile
@@ -266,7 +255,7 @@ class Compaction:
             others = bool(batch and batch.members)
             if _worth(group, shed, others=others):
                 # of those that are left nothing is taken, so they are no reason to write another anew each time
-                taken = [pack for pack in group if self._asked(pack, _in_order)]
+                taken = [pack for pack in group if self._asked(pack, in_order)]
                 for pack in taken if _worth(taken, shed, others=others) else ():
                     try:
                         self._take(pack, counting.get(pack.path, []), listing.packs)
@@ -284,7 +273,7 @@ class Compaction:
             self.report.leave(DAMAGED, pack.path)
         except FormatError:
             self.report.leave(DAMAGED, pack.path)
-        except _Left as why:
+        except Left as why:
             self.report.leave(str(why), pack.path)
         except OSError as error:
             if error.errno not in GONE:
@@ -382,72 +371,3 @@ def _worth(group: list[Pack], shed: set[str], *, others: bool) -> bool:
 def _has_deleted(pack: Pack, listing: Listing) -> bool:
     """Whether a pack holds units of attempts that were deleted."""
     return any(pack.claims.keys() & attempts for attempts in listing.deleted.values())
-
-
-# ---- one unit ------------------------------------------------------------------------------------------------------
-
-
-def _read(place: UnitPlace, ahead: float) -> tuple[PackMeta, pl.DataFrame]:
-    """What a pack says of a unit, and its rows, every byte of which a checksum vouches for.
-
-    Args:
-        place: Of the unit.
-        ahead: Seconds by which this host's clock is ahead of the file server's.
-
-    Raises:
-        _Left: It must stay as it is; the text says why.
-        OSError: It cannot be read.
-    """
-    return _read_sealed(place) if place.name.sealed else _read_log(place, ahead)
-
-
-def _in_order(pack: Pack) -> bool:
-    """Whether all that the footer of a compacted pack tells is so, and its rows can be read.
-
-    Raises:
-        FormatError: It is damaged.
-        _Left: It has a unit of a newer version.
-        OSError: It cannot be read.
-    """
-    metas = [pack.meta(key) for key in pack.units]
-    if any(layout.newer(meta.header.version, meta.header.features) for meta in metas):
-        raise _Left(NEWER)
-    frame = read_frame(pack.path)
-    return not untrue(pack, frame, frame.schema)
-
-
-def _read_sealed(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
-    try:
-        meta = load_meta(place.path)
-        if layout.newer(meta.header.version, meta.header.features):
-            raise _Left(NEWER)
-        if meta.header.attempt != place.key.attempt or not verify(place.path):
-            raise _Left(DAMAGED)
-        frame = read_frame(place.path)
-        if untrue_columns(place.path, meta.columns, frame.schema) or untrue_levels(meta.runs, frame[LEVEL]):
-            raise _Left(DAMAGED)
-        return described(meta, frame), frame
-    except FormatError as error:
-        raise _Left(DAMAGED) from error
-
-
-def _read_log(place: UnitPlace, ahead: float) -> tuple[PackMeta, pl.DataFrame]:
-    data = files.read_all(place.path)
-    try:
-        decoded = Decoded(data, refuse_wide=True)
-    except TooWideError as error:
-        raise _Left(WIDE) from error
-    except ValueError as error:
-        raise _Left(DAMAGED) from error
-    header = decoded.header
-    if layout.newer(header.version, header.features):
-        raise _Left(NEWER)
-    if decoded.findings or (header.attempt, header.writer, header.n) != place.key:
-        raise _Left(DAMAGED)
-    gone = is_gone(header, decoded.beat, files.modified(place.path), ahead)
-    if not gone and not is_cut(data, header):
-        raise _Left(OPEN)
-    if decoded.unverified and not (gone and machine.same_boot(header.boot, header.host)):
-        raise _Left(UNVERIFIED)
-    meta = PackMeta(header, kept_events(decoded.events), decoded.rows, len(data), zlib.crc32(data), decoded.beat)
-    return described(meta, decoded.frame), decoded.frame
