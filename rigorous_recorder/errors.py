@@ -15,6 +15,7 @@ RecorderError
 ├── MissingLibraryError (ImportError)      an optional library that is not installed
 ├── HandleError (TypeError)                a keeper that cannot be handed to another process
 ├── FrameError (TypeError)                 what is no frame, or frames that do not fit together
+├── TooLargeError (MemoryError)            a frame for which there is no memory
 ├── MissingExtraError (ImportError)        a library that is not installed; the message names the extra
 └── RenamedError (AttributeError)          a name of an earlier release that went away
 
@@ -132,6 +133,10 @@ class HandleError(RecorderError, TypeError):
 
 class FrameError(RecorderError, TypeError):
     """Something that is no frame, or frames of different kinds."""
+
+
+class TooLargeError(RecorderError, MemoryError):
+    """A frame that takes more memory than this process can have. Nothing of it was read."""
 
 
 class MissingExtraError(RecorderError, ImportError):

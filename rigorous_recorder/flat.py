@@ -53,6 +53,7 @@ class Flat:
 
         Raises:
             KeyError: There is no such column, or no level has a key of `under`.
+            MemoryError: It takes more memory than this process can have (a TooLargeError).
             ValueError: `categories` is none of these.
         """
         from .frames.polars import to_polars
@@ -82,6 +83,7 @@ class Flat:
 
         Raises:
             KeyError: There is no such column, or no level has a key of `under`.
+            MemoryError: It takes more memory than this process can have (a TooLargeError).
             ValueError: `categories` is none of these.
         """
         from .frames.pandas import to_pandas
@@ -105,6 +107,7 @@ class Flat:
         Raises:
             ImportError: pyarrow is not installed.
             KeyError: There is no such column, or no level has a key of `under`.
+            MemoryError: It takes more memory than this process can have (a TooLargeError).
             ValueError: `categories` is none of these.
         """
         from .frames.arrow import to_arrow

@@ -44,11 +44,11 @@ def folder(tmp_path):
     return folder
 
 
-def write_pack(folder, frame, *, rows=None, events=(), n=1, text=None):
+def write_pack(folder, frame, *, rows=None, events=(), n=1, text=None, log_size=1 << 31):
     """A pack whose checksums and name match, of any frame."""
     rows = frame.height if rows is None else rows
     head = msgspec.structs.replace(HEAD, n=n)
-    text = pack_meta(PackMeta(head, list(events), rows, 100, 7, 2.0)) if text is None else text
+    text = pack_meta(PackMeta(head, list(events), rows, log_size, 7, 2.0)) if text is None else text
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=19, statistics=False, row_group_size=1 << 30,
                         metadata={packmeta.KEY: text})  # fmt: skip
@@ -198,6 +198,84 @@ def test_a_pack_of_a_hundred_kilobytes_with_forty_million_rows(folder):
     assert path.stat().st_size < 200_000
     del frame
     assert "NOT" not in read_in_bounds(folder)
+
+
+MANY = 300_000_000
+FRAME = """
+import resource, sys, warnings
+import numpy, pandas, polars
+from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.errors import TooLargeError
+collection = ExperimentCollection(sys.argv[1])
+other = ExperimentCollection(sys.argv[2])
+warnings.simplefilter("ignore")
+assert other.to_pandas().shape == other.to_polars().shape  # all libraries and threads are there
+assert other.scan().collect().height == 5
+limit = int(sys.argv[3]) << 20
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+for way in (collection.to_polars, collection.to_pandas, lambda: collection.to_parquet(sys.argv[1] + ".parquet"),
+            lambda: collection.under(model="m").to_polars(), lambda: collection.to_polars(["x"])):
+    try:
+        print(way())
+    except TooLargeError as error:
+        print(error)
+assert len(collection) == int(sys.argv[4])
+assert collection.records[-1]["x"] == 0.0
+assert [each["x"] for each in collection.records[:3]] == [0.0] * 3
+assert other.to_polars().height == 5, "the next one fits"
+with open("/proc/self/status") as status:
+    peak = int(next(line for line in status if line.startswith("VmHWM")).split()[1]) >> 10
+assert peak < 700, f"{peak} MiB"
+"""
+
+
+def write_many(folder, rows, log_size):
+    """A pack of many rows of equal values, made some at a time."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    level = (u.LEVEL, v.encode_exact([1, None, 1, None, {"model": "m"}, None]), 0)
+    text = pack_meta(PackMeta(HEAD, [level], rows, log_size, 7))
+    schema = pa.schema([("rr_level", pa.uint32()), ("x", pa.float64())], metadata={packmeta.KEY: text})
+    buffer, step = io.BytesIO(), min(rows, 10_000_000)
+    with pq.ParquetWriter(buffer, schema, compression="zstd", data_page_size=1 << 28, write_statistics=False) as writer:
+        table = pa.table([pa.array(np.ones(step, "u4")), pa.array(np.zeros(step))], schema=schema)
+        for _ in range(rows // step):
+            writer.write_table(table, row_group_size=step)
+    content = buffer.getbuffer()
+    packmeta.stamp(content)
+    path = folder / layout.pack_name(WRITER, 1, rows, len(content), zlib.crc32(content))
+    path.write_bytes(content)
+    return path
+
+
+def test_a_frame_of_three_hundred_million_rows_in_a_megabyte(folder, tmp_path):
+    """Nobody can tell it from an honest one; it is refused where it cannot be had, before a byte of it is read."""
+    path = write_many(folder, MANY, 1 << 31)
+    assert path.stat().st_size < 1_500_000
+    other = tmp_path / "other" / "000001.1" / ATTEMPT
+    other.mkdir(parents=True)
+    good_log(other)
+    done = children.run(FRAME, folder.parents[1], tmp_path / "other", 3000, MANY, timeout=100)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = done.stdout.splitlines()
+    says = "300,000,000 records would take 3.60 GB at least in a frame, and this process can have 3.15 GB. Hint: "
+    assert len(lines) == 5
+    assert all(line.startswith(says) for line in lines), lines
+
+
+def test_a_pack_that_claims_more_rows_than_its_log_had_bytes(folder):
+    """Of itself it says that it is a lie: a record takes a byte at least, and so does a row of a block."""
+    write_many(folder, 2_000_000, 1_999_999)
+    good_log(folder)
+    collection = ExperimentCollection(folder.parents[1])
+    says = "has a damaged footer, or was written by another program"
+    with pytest.warns(DamageWarning, match=says):
+        assert [record["i"] for record in collection.records] == list(range(5))
+    with pytest.warns(DamageWarning, match=says):
+        assert collection.to_polars().height == 5
+    assert any(says in one.sentence for one in collection.verify().findings if one.kind == "lost")
 
 
 def test_a_footer_that_inflates_to_more_than_it_may(folder):

@@ -104,7 +104,9 @@ def _put(frame: type, put: Callable[[str], Callable[[Any], Any]], module: str, a
     """Put `.rr` on a kind of frame; again changes nothing."""
     if type(getattr(frame, "rr", None)).__module__ != __name__:
         about = (
-            f"`.rr` on these frames: see `rigorous_recorder.accessors.{module}.{accessor}`, imported at its first use."
+            "`.rr` of a frame: rows by lineage (`under`, `latest`), its tree (`levels`, `tree`), which columns are inherited "
+            f"(`inherited`, `own`, `drop_inherited`). It is `rigorous_recorder.accessors.{module}.{accessor}`, "
+            "imported at its first use."
         )
         put("rr")(_Late(accessor, (), {"_module": module, "__doc__": about}))
 

@@ -20,6 +20,7 @@ from rigorous_recorder.store.scans import Wanted
 from rigorous_recorder.store.source import PackSource
 
 from .part import warn_lacking
+from .room import refuse_what_does_not_fit
 from .widening import widened
 
 if TYPE_CHECKING:
@@ -107,9 +108,14 @@ def materialise(plan: Plan, asked: Iterable[Asked] | None = None) -> Rows:
     Args:
         plan: Of the frame.
         asked: The parts to read; all by default.
+
+    Raises:
+        TooLargeError: They take more memory than this process can have.
     """
     own = [column for column in plan.columns if column.own]
-    read = _read([(part, None) for part in plan.parts] if asked is None else asked, own)
+    asked = [(part, None) for part in plan.parts] if asked is None else [*asked]
+    refuse_what_does_not_fit(asked, own)
+    read = _read(asked, own)
     columns: dict[str, list[pl.Series]] = {column.name: [] for column in own}
     present: dict[str, list[pl.Series]] = {column.name: [] for column in own if column.inherited}
     stretches = []

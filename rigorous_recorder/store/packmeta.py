@@ -250,8 +250,8 @@ def wrong(meta: PackMeta) -> str:
 
 
 def is_extent(rows: int, log_size: int, log_crc: int) -> bool:
-    """Whether a unit can have so many rows, and its log so many bytes with such a CRC-32."""
-    return 0 <= rows < layout.MAX_NUMBER and 0 <= log_size < layout.MAX_NUMBER and 0 <= log_crc <= MAX_U32
+    """Whether a unit can have so many rows, and its log so many bytes with such a CRC-32; a row takes a byte there at least."""
+    return 0 <= rows <= log_size < layout.MAX_NUMBER and 0 <= log_crc <= MAX_U32
 
 
 def right_runs(runs: list[int] | None, rows: int) -> bool:

@@ -1,0 +1,134 @@
+"""What a frame takes at least, and what this process can have: a frame is refused only if it certainly finds no room."""
+
+import datetime as dt
+import resource
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.errors import RecorderError, TooLargeError
+from rigorous_recorder.frames import room as frames_room
+from rigorous_recorder.frames.materialise import materialise
+from rigorous_recorder.frames.plan import make_plan
+from rigorous_recorder.reading import read_collection
+from rigorous_recorder.store import room
+
+ROWS = 4096
+VALUES = {
+    "bool": True,
+    "int": 7,
+    "large int": 2**63 + 7,
+    "float": 1.5,
+    "text": "",
+    "long text": "x" * 40,
+    "bytes": b"",
+    "date": dt.date(2026, 1, 2),
+    "time": dt.time(1, 2, 3),
+    "datetime": dt.datetime(2026, 1, 2),  # noqa: DTZ001  (naive)
+    "utc": dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+    "span": dt.timedelta(1, 2, 3),
+    "nothing": None,
+    "list": [1, 2],
+    "empty list": [],
+    "mixed": [1, "a"],
+}
+
+
+def asked(collection):
+    """The plan of a collection's frame, all its parts as they are asked for, and its own columns."""
+    plan = make_plan(read_collection(collection.path))
+    return plan, [(part, None) for part in plan.parts], [column for column in plan.columns if column.own]
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("kind", VALUES)
+def test_it_takes_no_less(tmp_path, kind, missing):
+    """Of each type the least is not more than what polars says that its column takes."""
+    collection = ExperimentCollection(tmp_path / "study")
+    with collection.new_experiment() as experiment:
+        for row in range(ROWS):
+            experiment.add_record({} if missing and row % 2 else {"x": VALUES[kind]})
+    plan, parts, own = asked(collection)
+    rows, size = frames_room.least(parts, own)
+    assert rows == ROWS
+    found = materialise(plan)
+    taken = sum(series.estimated_size() for series in found.columns.values())
+    if any(series.dtype in (pl.String, pl.Binary) for series in found.columns.values()):
+        taken += 16 * ROWS  # the views of texts, which polars leaves out there: 20,000,000 of "" or "a" took 305 MiB
+    taken += sum(levels.estimated_size() for _, levels in found.stretches)
+    assert ROWS * 4 <= size <= taken + 64
+
+
+def test_what_is_filtered_counts_nothing(tmp_path):
+    """Of a branch and of a predicate nobody knows beforehand how many rows there are."""
+    collection = ExperimentCollection(tmp_path / "study")
+    with collection.new_experiment() as experiment:
+        experiment.sub_record_keeper(model="a").add_records(x=np.zeros(100))
+        experiment.sub_record_keeper(model="b").add_records(x=np.zeros(100))
+    _, parts, own = asked(collection)
+    assert frames_room.least(parts, own) == (200, 200 * 12)
+    assert frames_room.least([(part.at({0}), None) for part, _ in parts], own) == (0, 0)
+    assert frames_room.least([(part, pl.col("x") > 1) for part, _ in parts], own) == (0, 0)
+
+
+def test_one_that_fits_not(tmp_path, monkeypatch):
+    collection = ExperimentCollection(tmp_path / "study")
+    with collection.new_experiment() as experiment:
+        experiment.add_records(x=np.zeros(1000), y=np.zeros(1000))
+    monkeypatch.setattr(frames_room, "SMALL", 1000)
+    assert collection.to_polars().height == 1000
+    monkeypatch.setattr(frames_room, "room_left", lambda: 15_000)
+    with pytest.raises(TooLargeError, match=r"^1,000 records would take 0\.00 GB at least") as caught:
+        collection.to_polars()
+    assert isinstance(caught.value, MemoryError)
+    assert isinstance(caught.value, RecorderError)
+    for way in (
+        collection.to_pandas,
+        lambda: collection.scan().collect(),
+        lambda: collection.sql("select * from records"),
+    ):
+        with pytest.raises(TooLargeError, match="columns="):
+            way()
+    assert collection.to_polars(["x"]).height == 1000, "that is less"
+    assert len(list(collection.records)) == 1000
+    monkeypatch.setattr(frames_room, "room_left", lambda: None)
+    assert collection.to_polars().height == 1000, "where the system does not tell"
+
+
+def test_the_room_of_this_process(tmp_path, monkeypatch):
+    """No more than the machine has, no less than what is free of it now; and what limits say, control groups among them."""
+    found = room.room()
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, free = (int(lines[name].split()[0]) << 10 for name in ("MemTotal", "MemFree"))
+    assert free // 2 < found
+    if not room._of_groups() and not room._of_limits():
+        assert found <= total + (int(lines["SwapTotal"].split()[0]) << 10) + (1 << 30)
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (64 << 30, hard))
+        assert 64 << 30 in room._of_limits()
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    groups = tmp_path / "outer" / "inner"
+    groups.mkdir(parents=True)
+    (groups / "memory.max").write_text("max\n")
+    (groups / "memory.stat").write_text("anon 1000\nfile 5000\n")
+    (groups.parent / "memory.max").write_text(f"{5 << 20}\n")
+    (groups.parent / "memory.stat").write_text(f"anon {1 << 20}\nfile {3 << 20}\n")
+    real = room._text
+    monkeypatch.setattr(room, "_CGROUPS", str(tmp_path))
+    monkeypatch.setattr(
+        room, "_text", lambda path: "4:memory:/old\n0::/outer/inner\n" if path == "/proc/self/cgroup" else real(path)
+    )
+    assert room._of_groups() == [4 << 20], "its cache goes when memory is wanted"
+    own = room._number(Path("/proc/self/status").read_text(), "RssAnon") << 10
+    assert abs(room.room() - (4 << 20) - own) < 64 << 20
+
+
+def test_where_nothing_is_told(monkeypatch):
+    monkeypatch.setattr(room, "_text", lambda _path: "")
+    monkeypatch.setattr(room, "_of_limits", list)
+    assert room.room() is None
