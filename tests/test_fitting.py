@@ -58,7 +58,7 @@ def test_it_takes_no_less(tmp_path, kind, missing):
     taken = sum(series.estimated_size() for series in found.columns.values())
     if any(series.dtype in (pl.String, pl.Binary) for series in found.columns.values()):
         taken += 16 * ROWS  # the views of texts, which polars leaves out there: 20,000,000 of "" or "a" took 305 MiB
-    taken += sum(levels.estimated_size() for _, levels in found.stretches)
+    taken += sum(stretch.levels.estimated_size() for stretch in found.stretches)
     assert ROWS * 4 <= size <= taken + 64
 
 

@@ -56,6 +56,38 @@ def test_a_process_that_only_records_imports_nothing_heavy(tmp_path, mode):
     assert run(code, tmp_path / "study", *HEAVY).strip() == ""
 
 
+READING = """
+import sys, warnings
+from rigorous_recorder import ExperimentCollection
+collection = ExperimentCollection(sys.argv[1])
+assert len(collection) == len(collection.records) == collection.to_polars().height == 2
+assert collection.under(lr=1).to_pandas()["x"].tolist() == [1]
+assert collection.scan().collect().height == 2 and collection.experiment_numbers == (1, 2)
+records = {f"rigorous_recorder.{name}" for name in sys.argv[2:]}
+assert not records & set(sys.modules), sorted(records & set(sys.modules))
+from rigorous_recorder import Recorder
+assert records <= set(sys.modules), sorted(records - set(sys.modules))
+"""
+
+
+def test_a_process_that_only_reads_imports_nothing_that_records(tmp_path):
+    collection = rigorous_recorder.ExperimentCollection(tmp_path / "study")
+    for lr in (1, 2):
+        with collection.new_experiment(lr=lr) as experiment:
+            experiment.add_record(x=lr)
+    run(
+        READING,
+        collection.path,
+        "keeper",
+        "node",
+        "adding",
+        "session",
+        "store.journal",
+        "store.units",
+        "store.background",
+    )
+
+
 def imports(path):
     """The modules that a file imports anywhere but for type checking, as dotted names within the package."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -190,6 +222,7 @@ PATH_CALLS = {
 MAY = {
     "store/files.py": OS_CALLS | PATH_CALLS,
     "store/machine.py": {"open", "exists"},  # /proc, which is no store
+    "store/room.py": {"open"},  # the same
     "store/helper.py": OS_CALLS,  # pipes to a process
     "store/sealer.py": OS_CALLS,  # the other end of them
     "store/compactor.py": {"write"},  # the same

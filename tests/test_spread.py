@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from rigorous_recorder.frames import materialise, part, spread
-from rigorous_recorder.store import pack, packread, scans, schema
+from rigorous_recorder.session import background
+from rigorous_recorder.store import journal, pack, packread, scans, schema
 from rigorous_recorder.store.packmeta import load_described, load_meta
 
 
@@ -204,3 +205,32 @@ def test_slices_of_several_stretches_in_one_pack(collection, monkeypatch, gap, c
         assert branch.to_polars().select("step", "model", "own").rows() == expected
         lazy = collection.scan().filter(pl.col("model").cast(pl.String).is_in([*models]), pl.col("step") >= 500)
         assert lazy.select("step", "model", "own").collect().rows() == [row for row in expected if row[0] >= 500]
+
+
+def test_a_branch_that_goes_on_in_the_next_pack_is_one_scan(collection, monkeypatch):
+    """Many small packs of one writer, and branches that begin and end within one."""
+    monkeypatch.setattr(scans, "GAP", 0)
+    monkeypatch.setattr(journal, "SIZES", (1 << 14, 1 << 15))
+    monkeypatch.setitem(journal.Journal.__init__.__kwdefaults__, "block_size", 1 << 12)
+    with collection.new_experiment() as experiment:
+        keepers = [experiment.sub_record_keeper(model=name) for name in "abc"]
+        for turn, keeper in enumerate(keepers):
+            for at in range(200):
+                keeper.add_record(step=200 * turn + at, text="x" * 300)
+    background.helper.finish(60)  # it has begun to seal the units that are full
+    seal_all(collection)
+    paths = sorted(Path(collection.path).glob("0*/*/*.parquet"))
+    readings = []
+    real = packread.readings_of
+    monkeypatch.setattr(packread, "readings_of", lambda wanted: readings.extend(real(wanted)) or real(wanted))
+    assert collection.under(model="b").to_polars()["step"].to_list() == [*range(200, 400)]
+    assert len(paths) >= 3
+    assert [reading.rows for reading in readings] == [200]
+    assert sum(share.rows for share in readings[0].shares) == 200
+    assert len(readings[0].shares) >= 2, "of several packs"
+    readings.clear()
+    assert collection.to_polars()["step"].to_list() == [*range(600)]
+    assert [reading.rows for reading in readings] == [600]
+    readings.clear()
+    assert collection.under(model=["a", "c"]).to_polars()["step"].to_list() == [*range(200), *range(400, 600)]
+    assert [reading.rows for reading in readings] == [200, 200]
