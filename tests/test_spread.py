@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from rigorous_recorder import DamageWarning
 from rigorous_recorder.frames import materialise, part, spread
 from rigorous_recorder.session import background
-from rigorous_recorder.store import journal, pack, packread, scans, schema
+from rigorous_recorder.store import journal, pack, packread, scans, schema, source
 from rigorous_recorder.store.packmeta import load_described, load_meta
 
 
@@ -234,3 +235,21 @@ def test_a_branch_that_goes_on_in_the_next_pack_is_one_scan(collection, monkeypa
     readings.clear()
     assert collection.under(model=["a", "c"]).to_polars()["step"].to_list() == [*range(200), *range(400, 600)]
     assert [reading.rows for reading in readings] == [200, 200]
+
+
+@pytest.mark.parametrize("fresh", [0.0, 1000.0])
+def test_the_footer_of_a_pack_that_was_opened_long_ago_is_looked_at_once_more(collection, monkeypatch, fresh):
+    with collection.new_experiment() as experiment:
+        experiment.add_records(x=range(100))
+    seal_all(collection)
+    lazy = collection.scan()
+    (path,) = Path(collection.path).glob("0*/*/*.parquet")
+    content = path.read_bytes()
+    at = content.rindex(b"Polars")  # who made the file: nobody reads this, but the checksum is over it too
+    path.write_bytes(content[:at] + b"polars" + content[at + 6 :])
+    monkeypatch.setattr(source, "FRESH", fresh)
+    if fresh:
+        assert lazy.collect().height == 100
+    else:
+        with pytest.warns(DamageWarning, match="has a damaged footer"):
+            assert lazy.collect().height == 0

@@ -219,10 +219,11 @@ def _wanted(job: _Job, own: Sequence[Column]) -> Wanted:
     first = None if part.kept.alone else part.kept.first
     if cut is not None:
         all_of_it = cut.slices == ((0, part.rows),)
-        return Wanted(part.kept.path, job.needed(own), part.rows, None, first, None if all_of_it else cut.slices)
+        slices = None if all_of_it else cut.slices
+        return Wanted(part.kept.path, job.needed(own), part.rows, None, first, slices, part.kept.fresh)
     conditions = [one for one in (part.where(), job.where) if one is not None]
     where = pl.all_horizontal(conditions) if conditions else None
-    return Wanted(part.kept.path, job.needed(own), part.rows, where, first)
+    return Wanted(part.kept.path, job.needed(own), part.rows, where, first, None, part.kept.fresh)
 
 
 def _read_log(job: _Job, own: Sequence[Column]) -> pl.DataFrame | None:

@@ -26,6 +26,7 @@ class Wanted(msgspec.Struct, frozen=True):
         where: What rows must be true of, else they are left out; pages whose statistics rule it out are not read.
         first: Where in the pack the unit begins; None in a pack of its own.
         slices: The rows of the unit that are asked for, as ascending (start, count); None for all.
+        checked: Whether the pack's length and footer were, just now.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Wanted(msgspec.Struct, frozen=True):
     where: pl.Expr | None = None
     first: int | None = None
     slices: tuple[tuple[int, int], ...] | None = None
+    checked: bool = False
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Where in the pack the rows are that are asked for: start and count of each range."""

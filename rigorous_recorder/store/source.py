@@ -5,6 +5,7 @@ The recording process uses this too, so polars and NumPy are imported only by wh
 
 from __future__ import annotations
 
+import time
 from array import array
 from copy import copy
 from functools import cached_property
@@ -34,6 +35,8 @@ LARGE: Final = 1 << 20
 """Bytes of a log from which on reading all of it by columns is worth importing NumPy and polars (0.2 s)."""
 
 
+FRESH: Final = 1.0
+"""Seconds for which the footer of a pack that was opened is not looked at once more."""
 MOST_CELLS: Final = 1 << 26
 """Rows times columns of a pack beyond which it is not taken into memory whole to go over its records."""
 
@@ -306,6 +309,12 @@ class PackSource:
         self.unverified = 0
         self._again = again
         self._frame: pl.DataFrame | None = None
+        self._opened = time.monotonic()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the pack was opened, and so its length and footer checked, just now: a frame of 15 takes 1 % less time."""
+        return time.monotonic() - self._opened < FRESH
 
     @cached_property
     def events(self) -> list[Event]:
@@ -463,6 +472,7 @@ class PackSource:
         if not isinstance(now, PackSource):
             return False
         self.path, self.first, self.alone, self._described = now.place
+        self._opened = time.monotonic()
         return True
 
     @property
