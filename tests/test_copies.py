@@ -4,6 +4,7 @@ import itertools
 import random
 import shutil
 import subprocess
+import time
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -42,11 +43,13 @@ print(call)
 
 
 def copy(source, target):
-    """As `cp -r`: what goes away meanwhile, since it is sealed, is not copied this time."""
+    """As `cp -r`: what goes away meanwhile, since it is sealed, is not copied this time. Whether all was copied."""
     try:
         shutil.copytree(source, target, dirs_exist_ok=True)
     except shutil.Error as error:
         assert all("No such file" in why for *_, why in error.args[0]), error  # noqa: PT017
+        return False
+    return True
 
 
 def of(collection):
@@ -93,7 +96,8 @@ def test_copies_made_while_it_is_written_merge_to_the_union(tmp_path, journal, s
         counts = [int(writer.communicate(timeout=120)[0]) for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0]
     for source in dice.sample(sources, 2):
-        copy(source, merged)
+        while not copy(source, merged):  # the program waits for its helper, but not for ever
+            time.sleep(0.1)
     whole = ExperimentCollection(merged)
     assert all(map(children.right, whole.records))
     assert of(whole) == sum((of(ExperimentCollection(source)) for source in sources), Counter())
