@@ -52,7 +52,7 @@ def latency(setting: Setting) -> list[Row]:
 def importing(setting: Setting) -> list[Row]:
     setting.tell("import times")
     runs = max(11, setting.runs)
-    ours = "from rigorous_recorder import Experiment, ExperimentCollection, RecordKeeper"  # not lazily: what recording needs
+    ours = "from rigorous_recorder import ExperimentCollection, RecordKeeper"  # not lazily: what recording needs
     statements = ("pass", ours, "import msgspec", "import polars")
     outcome = start_times(statements, runs)
     setting.failures.update(outcome.failures)

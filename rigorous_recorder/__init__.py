@@ -15,16 +15,18 @@ with _settled():  # a tenth of the time of importing
     from .collection import ExperimentCollection
     from .collection_view import CollectionView
     from .errors import DamageWarning, RecorderError, RecorderWarning
+    from .experiment import Experiment
+    from .keeper import RecordKeeper
+    from .pending import PendingRecord
     from .record import Record, Records
 
 if _typing.TYPE_CHECKING:
     from .accessors.interop import under
     from .accessors.joining import concat
-    from .experiment import Experiment
-    from .keeper import RecordKeeper
-    from .pending import PendingRecord
 
-    Recorder = SubRecordKeeper = RecordKeeper
+Recorder = RecordKeeper
+SubRecordKeeper = RecordKeeper
+"""Names of the later releases."""
 
 __version__ = "2.0.0"
 
@@ -45,29 +47,20 @@ __all__ = [
     "under",
 ]
 
-_LATE = {
-    "concat": ".accessors.joining.concat",
-    "under": ".accessors.interop.under",
-    "Experiment": ".experiment.Experiment",
-    "PendingRecord": ".pending.PendingRecord",
-    "RecordKeeper": ".keeper.RecordKeeper",
-    "Recorder": ".keeper.RecordKeeper",  # names of the later releases
-    "SubRecordKeeper": ".keeper.RecordKeeper",
-}
+_FOR_FRAMES = {"concat": ".accessors.joining", "under": ".accessors.interop"}
 
 
 if not _typing.TYPE_CHECKING:  # else a name that is not there would be taken for one that is
 
     def __getattr__(name: str) -> object:
-        """What is for frames, and what records, is imported when somebody asks for it: who does the other does without it."""
-        if name not in _LATE:
+        """What is for frames is imported when somebody asks for it: who only records, or only reads, does not need it."""
+        if name not in _FOR_FRAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module, _, attribute = _LATE[name].rpartition(".")
-        value = globals()[name] = getattr(_import_module(module, __name__), attribute)
+        value = globals()[name] = getattr(_import_module(_FOR_FRAMES[name], __name__), name)
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_LATE})
+        return sorted({*globals(), *_FOR_FRAMES})
 
 
 _install()

@@ -16,9 +16,13 @@ from .errors import (
     nearest,
     storing,
 )
+from .experiment import Experiment, open_experiments
+from .keeper import restore
 from .levels import ROOT
+from .node import checked, level_data
 from .options import Options
 from .reading import View, read_collection, read_notes
+from .session import Session, all_sessions
 from .store import claim as claims
 from .store import files, layout, refusals
 from .store.attempt import RUNNING, STALE
@@ -27,7 +31,6 @@ from .store.snapshot import list_collection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .experiment import Experiment
     from .store.report import CompactionReport
     from .verification import Verification
 
@@ -94,9 +97,6 @@ class ExperimentCollection(CollectionView):
             TypeError, ValueError: A value cannot be stored.
             StoreError: The folder cannot be written.
         """
-        from .experiment import Experiment  # which brings all that records; who only reads does without
-        from .node import checked, level_data
-
         return Experiment.begin(self._path, checked(level_data(_info, info)), self.retries, self._options)
 
     def resume_experiment(self, number: int = -1) -> Experiment:
@@ -110,8 +110,6 @@ class ExperimentCollection(CollectionView):
             ClosedError: All its attempts are running, or the last one is stale and must be closed first.
             StoreError: A folder cannot be listed, so that it is not known what there is of it.
         """
-        from .experiment import Experiment
-
         number = operator.index(number)
         with storing("the collection cannot be read", self._path):
             listing = list_collection(self._path)
@@ -143,8 +141,6 @@ class ExperimentCollection(CollectionView):
     @property
     def open_experiments(self) -> tuple[Experiment, ...]:
         """The experiments of this collection that this process began and has not closed."""
-        from .experiment import open_experiments
-
         return tuple(one for one in open_experiments.values() if one._session.path == self._path)
 
     def add_notes(self, _notes: Mapping[str, Any] | None = None, /, **notes: Any) -> None:
@@ -158,10 +154,6 @@ class ExperimentCollection(CollectionView):
             TypeError, ValueError: A value cannot be stored.
             StoreError: The folder cannot be written.
         """
-        from .keeper import restore
-        from .node import checked, level_data
-        from .session import Session, all_sessions
-
         values = checked(level_data(_notes, notes))
         with storing("the notes cannot be stored", self._path):
             claims.make_collection(self._path)

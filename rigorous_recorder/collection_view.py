@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from .branches import Branch, Condition, matcher
 from .errors import RenamedError, UnknownIndexError, UnknownKeyError, shortened, storing
+from .experiment import open_experiments
+from .experiments import Experiments, session_for, stored
 from .flat import Flat
+from .keeper import RENAMED, RecordKeeper, restore_chain
 from .reading import View, count_compacted, read_collection
 from .store import claim as claims
 from .store.snapshot import known_claims, list_collection
@@ -16,14 +19,13 @@ from .store.snapshot import known_claims, list_collection
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .experiments import Experiments
     from .frames.plan import Plan
-    from .keeper import RecordKeeper
     from .options import Options
     from .reading import AttemptView
     from .record import Record, Records
 
 _GONE: Final = {
+    **RENAMED,
     "where": "Hint: use under(model='model1'), or a comprehension over .records.",
     "keeper_for": "Hint: use keeper(...).",
 }
@@ -144,8 +146,6 @@ class CollectionView(Flat):
     @property
     def experiments(self) -> Experiments:
         """All attempts, by number and try, as they are at this call."""
-        from .experiments import Experiments, stored  # which bring all that records
-
         return Experiments([stored(attempt, self._path, self._options) for attempt in self._picked()])
 
     @property
@@ -205,10 +205,6 @@ class CollectionView(Flat):
         return tuple(found)
 
     def _keeper(self, attempt: AttemptView, level: tuple[str, int]) -> RecordKeeper:
-        from .experiment import open_experiments
-        from .experiments import session_for, stored
-        from .keeper import restore_chain
-
         assert attempt.place is not None  # attempts on disk have a place
         if level == attempt.root:
             return open_experiments.get(attempt.place.folder) or stored(attempt, self._path, self._options)
@@ -258,11 +254,8 @@ class CollectionView(Flat):
         Raises:
             AttributeError: Always; this is only called for names that do not exist.
         """
-        from .keeper import RENAMED
-
-        hint = _GONE.get(name) or RENAMED.get(name)
-        if hint is not None:
-            raise RenamedError(f"{type(self).__name__}.{name} went away in release 2. {hint}")
+        if name in _GONE:
+            raise RenamedError(f"{type(self).__name__}.{name} went away in release 2. {_GONE[name]}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
 
@@ -272,12 +265,10 @@ def branch_of(branch: RecordKeeper | str) -> Branch:
     Raises:
         TypeError: It is neither.
     """
-    if isinstance(branch, str):
-        return Branch(None, None, branch)
-    from .keeper import RecordKeeper
-
     if isinstance(branch, RecordKeeper):
         return branch._branch()
+    if isinstance(branch, str):
+        return Branch(None, None, branch)
     raise TypeError(
         f"A branch is a keeper or the text of a lineage, and this is {branch!r}. Hint: under(model='model1')."
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from .ending import at_exit
 from .errors import ClosedError, DeletedError, RecorderWarning, shortened, storing, warn
 from .interrupts import finish_first
 from .keeper import RecordKeeper
@@ -393,7 +393,7 @@ def _shortened(text: str) -> str:
     return text.encode(errors="replace")[:MAX_ERROR].decode(errors="ignore")
 
 
-@at_exit.callback
+@atexit.register
 def _never_closed() -> None:
     """Fail what is still open when the interpreter exits. Runs before the sessions are closed, being registered later."""
     failures: list[str] = []

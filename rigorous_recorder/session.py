@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -9,7 +10,6 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from .ending import at_exit
 from .errors import ClosedError, warn
 from .levels import LevelId, Stamp
 from .options import Options
@@ -340,7 +340,7 @@ def _size(path: str) -> int:
         return SEAL_FROM
 
 
-@at_exit.callback
+@atexit.register
 def _at_exit() -> None:
     """Close what is open when the interpreter exits. Experiments were ended before (see `experiment.py`)."""
     failures: list[str] = []

@@ -329,17 +329,33 @@ def test_never_closed_is_failed_at_interpreter_exit(collection):
 
 
 def test_an_experiment_that_begins_while_the_program_ends_is_ended_too(collection):
-    """Another one's handler may be the first to record; what ends experiments is imported only then."""
+    """Another one's handler may be the first to record."""
     code = """
 import atexit, sys
 from rigorous_recorder import ExperimentCollection
 @atexit.register
 def last_words():
-    assert "rigorous_recorder.session" not in sys.modules
     ExperimentCollection(sys.argv[1]).new_experiment(lr=1).add_record(x=1)
 """
     run(code, collection.path)
     assert [(one.state, one.error, one.n_records) for one in collection.experiments] == [("failed", "never closed", 1)]
+
+
+def test_a_handler_at_exit_may_still_record(collection):
+    """It was registered after this package was imported, so it runs before ours, whenever the experiment began."""
+    code = """
+import atexit, sys
+from rigorous_recorder import ExperimentCollection
+collection = ExperimentCollection(sys.argv[1])
+@atexit.register
+def summary():
+    experiment.add_record(final=True)
+    experiment.close()
+experiment = collection.new_experiment()
+experiment.add_record(x=1)
+"""
+    run(code, collection.path)
+    assert [(one.state, one.n_records) for one in collection.experiments] == [("finished", 2)]
 
 
 def test_values_still_pending_at_close_give_one_warning(collection):

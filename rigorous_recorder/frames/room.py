@@ -60,7 +60,7 @@ def refuse_what_does_not_fit(asked: Sequence[Asked], own: Sequence[Column]) -> N
     if room is not None and size > room:
         raise TooLargeError(
             f"{rows:,} records would take {_shown(size)} at least in a frame, and this process can have {_shown(room)}. "
-            "Hint: columns=[...] and under(...) make it smaller; scan() and records go through it bit by bit."
+            "Hint: columns=[...] and under(...) make it smaller, and records are read bit by bit."
         )
 
 

@@ -136,7 +136,7 @@ def load_described(path: str) -> tuple[PackMeta, bytes | None]:
         raise FormatError(f"The pack {path} has a damaged footer, or was written by another program.")
     if name is not None and (name.writer, name.n, name.rows) != (meta.header.writer, meta.header.n, meta.rows):
         raise FormatError(f"The pack {path} holds another unit than its name says.")
-    if name is not None and name.size is not None and meta.rows > name.size and parquet_rows(footer) != meta.rows:
+    if parquet_rows(footer) != meta.rows:
         raise FormatError(f"The pack {path} is damaged: it claims {meta.rows:,} rows, which are not there.")
     return meta, arrow_schema(footer) if meta.columns is None else None
 
