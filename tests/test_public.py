@@ -57,7 +57,7 @@ def test_a_process_that_only_records_imports_nothing_heavy(tmp_path, mode):
 
 
 def test_recording_imports_nothing_that_the_package_did_not(tmp_path):
-    """A child that another thread forks during an import waits for ever for the module's lock; a signal handler finds half of it."""
+    """A child that another thread forks during an import waits for ever for the module's lock."""
     code = RECORDING.replace("with collection", "before = set(sys.modules)\nwith collection", 1)
     late = "print(*sorted(name for name in set(sys.modules) - before if name.startswith('rigorous_recorder')))"
     code = code.replace("    experiment.sync()\n", f"    experiment.sync()\n    {late}\n")
