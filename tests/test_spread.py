@@ -243,7 +243,7 @@ def test_the_footer_of_a_pack_that_was_opened_long_ago_is_looked_at_once_more(co
     at = content.rindex(b"Polars")  # who made the file: nobody reads this, but the checksum is over it too
     path.write_bytes(content[:at] + b"polars" + content[at + 6 :])
     monkeypatch.setattr(source, "FRESH", fresh)
-    if fresh:
+    if fresh and not packread.ABORTS:
         assert lazy.collect().height == 100
     else:
         with pytest.warns(DamageWarning, match="has a damaged footer"):
