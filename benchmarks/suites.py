@@ -256,7 +256,7 @@ def query(setting: Setting) -> list[Row]:
         return [Row("mean of x in episode 2", "did not run")]
     asks = {"query.ours": "under(), to_polars()", "query.ours_lazily": "scan(), filter()"}
     others = {"query.polars": "polars, the flat file", "query.duckdb": "DuckDB, the flat file"}
-    outcome = setting.alternate(*asks, *others, times=3)
+    outcome = setting.alternate(*asks, *others, times=6)
     means = {round(mean, 9) for run in outcome.runs.values() for mean in {one["mean"] for one in run}}
     if len(means) > 1:
         setting.failures["query"] = f"the answers differ: {sorted(means)}"

@@ -35,7 +35,8 @@ def polars_frame(rows: Rows, categorical: Collection[str]) -> pl.DataFrame:
     for column in rows.plan.columns:
         dtype = pl.Categorical() if column.name in categorical else column.dtype
         if column.own:
-            columns[column.name] = spread.own(rows.merged(column).cast(dtype))
+            own = rows.merged(column)
+            columns[column.name] = spread.own(own if own.dtype == dtype else own.cast(dtype))
         else:
             columns[column.name] = spread.inherited(rows.plan.table[column.name].cast(dtype))
     return _frame(columns, rows.height)
@@ -47,11 +48,13 @@ def _frame(columns: dict[str, pl.Series | pl.Expr], rows: int) -> pl.DataFrame:
     The users' names come last: polars takes some for patterns.
     """
     named = {f"c{place}": column for place, column in enumerate(columns.values())}
-    series = {name: column for name, column in named.items() if isinstance(column, pl.Series)}
+    series = [column.alias(name) for name, column in named.items() if isinstance(column, pl.Series)]
     literal = [column.alias(name) for name, column in named.items() if isinstance(column, pl.Expr)]
     if not series:
-        series = {"rows": pl.Series([None]).new_from_index(0, rows)}
-    frame = pl.DataFrame(series)
+        series = [pl.Series("rows", [None]).new_from_index(0, rows)]
+    frame = series[0].to_frame()  # 0.1 ms, and a frame of a dict 0.2, the first time in a process
+    if series[1:]:
+        frame.hstack(series[1:], in_place=True)
     if literal:
         frame = frame.with_columns(literal)
     if not named:
