@@ -147,6 +147,29 @@ def test_a_pack_sheds_the_beginning_that_is_in_it(recorded, whole, columns):
     assert len(studies.packs(copied)) == (1 if columns == "the same columns" else 2)
 
 
+def test_another_compaction_may_take_a_pack_while_this_one_looks_at_it(recorded, monkeypatch):
+    """The two states of a unit are in two packs, and both go while they are compared: the long run found it once in 2,000."""
+    path, copied = recorded()
+    for folder, digit in ((copied, "0"), (path, "f")):  # so that the other experiments count in the pack with the beginning
+        studies.at_once(folder)
+        (packed,) = map(Path, studies.packs(folder))
+        packed.rename(packed.with_name(packed.name[:8] + 24 * digit + packed.name[32:]))
+    copy(path / "packs", copied / "packs")
+    there, gone = [*map(str, studies.packs(copied))], []
+
+    def late(pack):
+        if pack in there and not gone:
+            gone.append(pack)
+            studies.at_once(copied)
+            assert not Path(pack).exists()
+        return open_pack(pack)
+
+    monkeypatch.setattr(compacting, "open_pack", late)
+    assert studies.at_once(copied).left == {}
+    assert gone, "it looks"
+    check(copied, [os.path.relpath(pack, copied) for pack in studies.packs(copied)])
+
+
 def test_a_log_of_one_who_lives_stays(tmp_path, journal):
     """It is not cut, as one that is open is not: nobody can tell that it is a copy. It goes when the process is gone."""
     with recording(tmp_path, journal) as (path, copied):

@@ -197,16 +197,16 @@ class Compaction:
             place = chosen.get(key)
             if place is None or place.pack == pack.path:
                 continue  # deleted, or it counts
-            if place.pack and open_pack(place.pack).identity(key) == pack.identity(key):
-                continue
             if not place.pack and key not in self._taken:
                 return False  # it stays where it is, and so this
             try:
+                if place.pack and open_pack(place.pack).identity(key) == pack.identity(key):
+                    continue
                 source = open_unit(place)
                 if source is None or not begins_with(source, PackSource(pack.path, pack, key)):
                     return False
             except (FormatError, OSError):
-                return False  # of which will be told where it is looked at for itself
+                return False  # of which will be told where it is looked at for itself; or another compaction took it
             found = True
         return found
 
