@@ -68,10 +68,10 @@ RESUME          ?=
 RELIABILITY_LOG ?= build/reliability.jsonl
 
 test-long: setup ## all tests with the figures of the long run, or one row (ROW=kill), or what is left (RESUME=1)
-	mkdir -p $(dir $(RELIABILITY_LOG))
+	mkdir -p build $(dir $(RELIABILITY_LOG))
 	HYPOTHESIS_PROFILE=long RELIABILITY_LOG=$(RELIABILITY_LOG) RESUME=$(RESUME) $(VENV)/bin/python -m pytest -n $(WORKERS) \
 		--timeout=3600 -m $(if $(ROW),"row(key='$(ROW)')","long or not long") || [ $$? -eq 5 ]
-	$(VENV)/bin/python tests/plan.py $(RELIABILITY_LOG) | tee $(RELIABILITY_LOG:.jsonl=.md)
+	$(VENV)/bin/python tests/plan.py $(RELIABILITY_LOG) | tee build/reliability.md
 
 mutation-check: setup ## take out one mechanism at a time; each time a test must fail
 	WORKERS=$(WORKERS) $(VENV)/bin/python tests/mutation_check.py

@@ -189,6 +189,7 @@ class Flat:
 
         Raises:
             KeyError: No level has a key of `under`.
+            MemoryError: What is read at once takes more memory than this process can have (a TooLargeError).
             polars.exceptions.PolarsError: The query is wrong.
         """
         from .frames.scan import sql

@@ -150,10 +150,7 @@ def test_a_pack_sheds_the_beginning_that_is_in_it(recorded, whole, columns):
 def test_another_compaction_may_take_a_pack_while_this_one_looks_at_it(recorded, monkeypatch):
     """The two states of a unit are in two packs, and both go while they are compared: the long run found it once in 2,000."""
     path, copied = recorded()
-    for folder, digit in (
-        (copied, "0"),
-        (path, "f"),
-    ):  # so that the other experiments count in the pack with the beginning
+    for folder, digit in ((copied, "0"), (path, "f")):  # the others count in the first pack, that with the beginning
         studies.at_once(folder)
         (packed,) = map(Path, studies.packs(folder))
         packed.rename(packed.with_name(packed.name[:8] + 24 * digit + packed.name[32:]))

@@ -18,6 +18,7 @@ import units
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderError
 from rigorous_recorder import values as v
 from rigorous_recorder.errors import FormatError, InvalidCallError
+from rigorous_recorder.frames.available import available
 from rigorous_recorder.levels import unpack_edit, unpack_level
 from rigorous_recorder.store import blocks, layout, packmeta
 from rigorous_recorder.store import unit as u
@@ -25,7 +26,6 @@ from rigorous_recorder.store.blocks import encode_block
 from rigorous_recorder.store.columns import Decoded
 from rigorous_recorder.store.packmeta import PackMeta, pack_meta
 from rigorous_recorder.store.packread import read_frames
-from rigorous_recorder.store.room import room
 from rigorous_recorder.store.scans import Wanted
 from rigorous_recorder.store.source import LogSource
 from rigorous_recorder.store.text import DEEPEST, text_form
@@ -253,7 +253,7 @@ def write_many(folder, rows, log_size):
 
 def test_a_frame_of_three_hundred_million_rows_in_a_megabyte(folder, tmp_path):
     """Nobody can tell it from an honest one; it is refused where it cannot be had, before a byte of it is read."""
-    if (room() or 1 << 40) < 4 << 30:
+    if (available() or 1 << 40) < 4 << 30:
         pytest.skip("it takes 4 GB of memory, so that the limit is what it meets")
     path = write_many(folder, MANY, 1 << 31)
     assert path.stat().st_size < 1_500_000

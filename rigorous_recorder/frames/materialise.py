@@ -19,8 +19,8 @@ from rigorous_recorder.store.packread import damaged, read_frames
 from rigorous_recorder.store.scans import Wanted
 from rigorous_recorder.store.source import PackSource
 
+from .fitting import refuse_what_does_not_fit
 from .part import warn_lacking
-from .room import refuse_what_does_not_fit
 from .widening import widened
 
 if TYPE_CHECKING:
@@ -220,10 +220,10 @@ def _wanted(job: _Job, own: Sequence[Column]) -> Wanted:
     if cut is not None:
         all_of_it = cut.slices == ((0, part.rows),)
         slices = None if all_of_it else cut.slices
-        return Wanted(part.kept.path, job.needed(own), part.rows, None, first, slices, part.kept.fresh)
+        return Wanted(part.kept.path, job.needed(own), part.rows, None, first, slices, checked=part.kept.fresh)
     conditions = [one for one in (part.where(), job.where) if one is not None]
     where = pl.all_horizontal(conditions) if conditions else None
-    return Wanted(part.kept.path, job.needed(own), part.rows, where, first, None, part.kept.fresh)
+    return Wanted(part.kept.path, job.needed(own), part.rows, where, first, checked=part.kept.fresh)
 
 
 def _read_log(job: _Job, own: Sequence[Column]) -> pl.DataFrame | None:

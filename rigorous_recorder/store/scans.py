@@ -110,11 +110,12 @@ class _Run(msgspec.Struct):
 
     def extend(self, other: _Run) -> None:
         """Take in the ranges of another one."""
-        assert self.total is not None  # of all that is whole it is known
+        assert self.total is not None  # both are whole
+        assert other.total is not None
         self.members += [(self.total + first, count, place) for first, count, place in other.members]
         self.paths += other.paths
         self.stop = self.total + other.stop
-        self.total = None if other.total is None else self.total + other.total
+        self.total += other.total
 
 
 def readings_of(wanted: Sequence[Wanted]) -> list[Reading]:

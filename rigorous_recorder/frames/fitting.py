@@ -1,4 +1,4 @@
-"""Room: whether what a frame takes at least can be had at all, asked before anything of it is read.
+"""Fitting: whether what a frame takes at least can be had at all, asked before anything of it is read.
 
 A few kilobytes of equal values stand for any number of rows, honestly or not: `add_records(x=numpy.zeros(10**8))` makes such a
 pack as well. So nothing is refused for how much it claims; what is refused is what this process cannot have. Else the system
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from rigorous_recorder.errors import TooLargeError
-from rigorous_recorder.store.room import room as room_left
 from rigorous_recorder.store.source import PackSource
+
+from .available import available
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,10 +57,10 @@ def refuse_what_does_not_fit(asked: Sequence[Asked], own: Sequence[Column]) -> N
     if sum(part.rows for part, _ in asked) * (_LEVEL + _WIDEST * len(own)) <= SMALL:  # many parts may have many columns
         return
     rows, size = least(asked, own)
-    room = None if size <= SMALL else room_left()
-    if room is not None and size > room:
+    most = None if size <= SMALL else available()
+    if most is not None and size > most:
         raise TooLargeError(
-            f"{rows:,} records would take {_shown(size)} at least in a frame, and this process can have {_shown(room)}. "
+            f"{rows:,} records would take {_shown(size)} at least in a frame, and this process can have {_shown(most)}. "
             "Hint: columns=[...] and under(...) make it smaller, and records are read bit by bit."
         )
 

@@ -1,4 +1,4 @@
-"""Room: how much memory this process may have, as far as the system tells (Linux)."""
+"""Available: how much memory this process may have, as far as the system tells (Linux)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 _CGROUPS: Final = "/sys/fs/cgroup"
 
 
-def room() -> int | None:
+def available() -> int | None:
     """Bytes of memory that this process may have at most beside what it cannot give back; None where the system does not tell.
 
     The least of: what the machine has left, with its swap (proc_meminfo(5)); what its control groups (version 2) may have less
@@ -40,8 +40,8 @@ def _number(text: str, name: str) -> int | None:
 def _of_machine() -> tuple[int | None, int]:
     """Bytes that are available in memory, and in the swap."""
     text = _text("/proc/meminfo")
-    available, swap = _number(text, "MemAvailable"), _number(text, "SwapFree")
-    return None if available is None else available << 10, (swap or 0) << 10
+    free, swap = _number(text, "MemAvailable"), _number(text, "SwapFree")
+    return None if free is None else free << 10, (swap or 0) << 10
 
 
 def _of_groups(swap: int) -> list[int]:
