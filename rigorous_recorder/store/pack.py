@@ -18,6 +18,7 @@ from rigorous_recorder.errors import FormatError
 from . import files, layout
 from .columns import Decoded
 from .gather import TooWideError
+from .live import read_log
 from .packmeta import KEY, PackMeta, kept_events, load_meta, pack_meta, stamp
 from .packread import parsed, verify
 from .schema import described
@@ -65,7 +66,7 @@ def seal_or_why(path: str) -> tuple[str | None, str]:
     unit = layout.parse_unit(name)
     if unit is None or unit.sealed:
         raise FormatError(f"{name!r} is not the name of a unit's log.")
-    data = files.read_all(path)
+    data = read_log(path)
     try:
         decoded = Decoded(data, refuse_wide=True)
     except TooWideError:

@@ -206,9 +206,8 @@ def spans(data: bytes | memoryview, header: u.Header, findings: list[Finding]) -
     block, size = header.block, len(data)
     begun = {
         index: head
-        for index, offset in enumerate(range(u.PAGE, size - u.BLOCK_HEAD + 1, block))
-        for head in [u.unpack_block(data, offset)]
-        if (head.salt, head.place) == (header.salt, index) and head.span
+        for index in range((size - u.PAGE - u.BLOCK_HEAD) // block + 1)
+        if (head := u.block_at(data, header, index)) is not None
     }
     places = sorted(begun)
     index, last = 0, places[-1] if places else -1

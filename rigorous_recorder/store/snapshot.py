@@ -14,6 +14,7 @@ from ..errors import FormatError, RecorderError
 from . import files, layout, refusals
 from .layout import UnitName
 from .listing import Unlisted, names_until_settled
+from .live import read_log
 from .packed import Key, Packs, list_packs, open_pack
 from .source import LogSource, PackSource
 
@@ -423,6 +424,6 @@ def _open_settled(path: str) -> LogSource:
 
 def _open_log(path: str) -> LogSource:
     try:
-        return LogSource(files.read_all(path))
+        return LogSource(read_log(path))
     except (ValueError, MemoryError) as error:
         raise FormatError(f"{path} cannot be read: {str(error) or 'it is larger than the memory'}.") from error

@@ -12,6 +12,7 @@ from .attempt import is_gone
 from .columns import Decoded
 from .gather import TooWideError
 from .holders import is_cut
+from .live import read_log
 from .names import LEVEL
 from .packmeta import PackMeta, kept_events, load_meta
 from .packread import read_frame, verify
@@ -79,7 +80,7 @@ def _read_sealed(place: UnitPlace) -> tuple[PackMeta, pl.DataFrame]:
 
 
 def _read_log(place: UnitPlace, ahead: float) -> tuple[PackMeta, pl.DataFrame]:
-    data = files.read_all(place.path)
+    data = read_log(place.path)
     try:
         decoded = Decoded(data, refuse_wide=True)
     except TooWideError as error:

@@ -192,6 +192,12 @@ def unpack_block(data: bytes | memoryview, offset: int) -> BlockHead:
     return BlockHead(salt, place, span, (first, second))
 
 
+def block_at(data: bytes | memoryview, header: Header, index: int) -> BlockHead | None:
+    """The header of the block that begins at a place of a unit, all of which must be in the data; None where none does."""
+    head = unpack_block(data, PAGE + index * header.block)
+    return head if (head.salt, head.place) == (header.salt, index) and head.span else None
+
+
 def checksum(salt: int, index: int, span: int, content: bytes | memoryview) -> int:
     """CRC-32 (zlib's) over a block's salt, index and span, the length used, and the entries themselves."""
     return zlib.crc32(content, zlib.crc32(_BLOCK_FIXED.pack(salt, index, span, BLOCK_HEAD + len(content))))
