@@ -83,11 +83,16 @@ class Levels:
 
     def __iter__(self) -> Iterator[Level]:
         """All levels, parents before their children."""
-        seen: set[LevelId | None] = set()
-        for level in self.by_id:
-            above = self.up(level, seen)
+        seen: set[LevelId | None] = {None}
+        for one, level in self.by_id.items():
+            if level.parent in seen:  # as nearly all are
+                if one not in seen:
+                    seen.add(one)
+                    yield level
+                continue
+            above = self.up(one, seen)
             seen.update(above)
-            yield from (self.by_id[one] for one in reversed(above))
+            yield from (self.by_id[up] for up in reversed(above))
 
     def define(
         self, level: LevelId, parent: LevelId | None, data: Mapping[str, Any], stamps: Mapping[str, Stamp]

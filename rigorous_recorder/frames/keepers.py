@@ -147,9 +147,10 @@ class _Lineages:
 
     def _new(self, level: LevelId | None, known: Container[LevelId | None]) -> list[LevelId]:
         """A level and those above it that are not known yet, from the top down."""
-        if level is None or level in known or level not in self._attempt.levels:
+        here = None if level is None or level in known else self._attempt.levels.by_id.get(level)
+        if here is None:
             return []
-        return self._attempt.levels.up(level, known)[::-1]
+        return [here.id] if here.parent in known else self._attempt.levels.up(here.id, known)[::-1]
 
 
 def inherited_keys(attempts: Iterable[AttemptView]) -> list[str]:

@@ -273,6 +273,8 @@ def beyond(data: bytes | msgspec.Raw, most: Mapping[int, int]) -> bool:
     Raises:
         ValueError: The data is no array.
     """
+    if len(memoryview(data)) <= min(most.values()):  # each item takes a byte
+        return False
     parts = _raw_decoder.decode(data)
     return any(_claimed(parts[place]) > limit for place, limit in most.items() if place < len(parts))
 

@@ -71,16 +71,17 @@ def _check_values(path: str, frame: pl.DataFrame, rows: int | None) -> pl.DataFr
     """
     if rows is not None and frame.height != rows:
         raise FormatError(f"The pack {path} is damaged: it has {frame.height:,} rows where {rows:,} should be.")
-    for column in frame.get_columns():
-        if column.name == LEVEL and column.null_count():
+    for name, dtype in frame.schema.items():
+        if name == LEVEL and frame[name].null_count():
             raise FormatError(f"The pack {path} is damaged: rows of it have no level.")
-        values = column.explode() if column.dtype == pl.List else column
-        limits = _LIMITS.get(values.dtype.base_type())
+        inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+        limits = _LIMITS.get(inner.base_type())
         if limits is not None:
-            numbers = values.to_physical()
+            column = frame[name]
+            numbers = (column if inner is dtype else column.explode()).to_physical()
             low, high = numbers.min(), numbers.max()
             if low is not None and not (limits[0] <= int(low) and int(high) <= limits[1]):  # type: ignore[arg-type]
-                raise FormatError(f"The pack {path} is damaged: {column.name!r} has times outside the years 1 to 9999.")
+                raise FormatError(f"The pack {path} is damaged: {name!r} has times outside the years 1 to 9999.")
     return frame
 
 

@@ -163,7 +163,7 @@ def _reading(run: _Run, wanted: Sequence[Wanted]) -> Reading:
     where = wanted[run.members[0][2]].where if len(run.members) == 1 else None
     if run.conditions:  # perhaps about columns that nobody wants
         scan = pl.scan_parquet(run.paths, glob=False)
-    else:
+    else:  # with a schema it gives just these, and a selection would take 0.15 ms the first time
         scan = pl.scan_parquet(run.paths, glob=False, schema=columns, extra_columns="ignore")
     if (run.start, run.stop) != (0, run.total):
         scan = scan.slice(run.start, rows)
@@ -172,4 +172,6 @@ def _reading(run: _Run, wanted: Sequence[Wanted]) -> Reading:
         shares = [Share(run.members[0][2], 0, rows)]
     else:
         shares = [Share(place, first - run.start, count, wanted[place].where) for first, count, place in run.members]
-    return Reading(scan.select(list(columns)), columns, shares, None if where is not None else rows)
+    if run.conditions:
+        scan = scan.select(list(columns))
+    return Reading(scan, columns, shares, None if where is not None else rows)

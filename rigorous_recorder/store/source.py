@@ -403,13 +403,14 @@ class PackSource:
         Raises:
             FormatError: The pack is damaged.
         """
-        from .packread import read_schema
         from .schema import understood
 
         if self._frame is not None:
             return dict(self._frame.schema)
         if self._meta.columns is not None:
             return understood(self.path, self._meta.columns)
+        from .packread import read_schema
+
         schema: dict[str, Any] = self._where_it_is(lambda: read_schema(self.path, self._described))
         return schema if self.rows or self.alone else dict([*schema.items()][:1])
 
