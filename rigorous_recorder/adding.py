@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from .accelerator import native
 from .errors import RecorderError, UnstorableTypeError
 from .pending import PendingRecord, Pendings
+from .plain import REFUSALS
 from .store import unit as u
 from .store.lock import GIL, LOCK
-from .values import REFUSALS, encode_record, refusal, short
+from .values import encode_record, refusal, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from .errors import InvalidCallError, UnknownKeyError
+from .exact import decode_exact, encode_exact
 from .lineage import parse_lineage
-from .values import decode_exact, encode_exact, short
+from .values import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

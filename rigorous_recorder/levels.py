@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from .exact import copied, decode_exact, encode_exact, storable
 from .lineage import canonical
-from .values import SCALARS, copied, decode_exact, encode_exact, encode_record, storable
+from .values import SCALARS, encode_record
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping

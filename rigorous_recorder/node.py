@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .adding import Adder, as_dict
 from .errors import InvalidCallError, UnknownKeyError, nearest, storing
+from .exact import copied, encode_exact, frozen
 from .levels import AUTOMATIC, UNEDITED, fingerprint, merge, pack_edit, pack_level
 from .lineage import lineage_text
+from .plain import REFUSALS
 from .store import refusals
 from .store import unit as u
 from .store.lock import LOCK
-from .values import REFUSALS, SCALARS, copied, encode_exact, encode_record, frozen, refusal, text_keys, type_note
+from .values import SCALARS, encode_record, refusal, text_keys, type_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

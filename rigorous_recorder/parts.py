@@ -6,9 +6,9 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .errors import FormatError, storing
+from .exact import copied
 from .record import Record, merge_columns, merge_records
 from .store.snapshot import open_unit, was_deleted, why_gone
-from .values import copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

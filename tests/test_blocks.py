@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import exact_records, floats, ints, naive, scalars, spans, texts
 
-from rigorous_recorder import values as v
 from rigorous_recorder.errors import InvalidCallError, UnstorableTypeError, UnstorableValueError
+from rigorous_recorder.exact import decode_exact, encode_exact
 from rigorous_recorder.store import blocks
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.blocks import block_records, encode_block
@@ -147,7 +147,7 @@ def test_names_become_text_and_none_is_lost():
 
 @given(st.lists(st.one_of(scalars, naive, spans), max_size=20))
 def test_lists_of_mixed_values(values):
-    assert units.same(values_of(values), [v.decode_exact(v.encode_exact(value)) for value in values])
+    assert units.same(values_of(values), [decode_exact(encode_exact(value)) for value in values])
 
 
 @given(
@@ -159,7 +159,7 @@ def test_lists_of_one_type(values):
 
 @given(exact_records)
 def test_rows(rows):
-    assert units.same(taken(iter(rows)), [v.decode_exact(v.encode_exact(row)) for row in rows])
+    assert units.same(taken(iter(rows)), [decode_exact(encode_exact(row)) for row in rows])
 
 
 @pytest.mark.parametrize(

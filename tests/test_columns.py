@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from strategies import exact_records, naive, records, spans, texts, times, uniform
 
 from rigorous_recorder import values as v
+from rigorous_recorder.exact import decode_exact, encode_exact
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.columns import Decoded, unit_frame
 from rigorous_recorder.store.names import column_key, column_name
@@ -59,7 +60,7 @@ def test_blocks_of_rows_come_back_as_they_were(rows, repeats):
     entries = [entry for entry in entries if not isinstance(entry, bytes) or rows]
     expected = [*rows, *({"x": 0.5} for _ in range(repeats)), *rows]
     found = both_ways(entries)
-    plain = [v.decode_exact(v.encode_exact(row)) for row in expected]
+    plain = [decode_exact(encode_exact(row)) for row in expected]
     assert units.same(found, plain)
 
 

@@ -25,6 +25,7 @@ from strategies import exact_records, records
 
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecordKeeper, levels, saved
 from rigorous_recorder import values as v
+from rigorous_recorder.exact import EXTENSION
 from rigorous_recorder.store import (
     attempt,
     background,
@@ -407,7 +408,7 @@ def test_names(collection):
 def test_values():
     said = FLAT[FLAT.index("**Exact form**") : FLAT.index("-1 is MessagePack's own timestamp")]
     pairs = {name.lower(): int(code) for code, name in re.findall(r"(?<!-)\b(\d+) ([A-Za-z]+)", said)}
-    assert pairs == v.EXTENSION
+    assert pairs == EXTENSION
     codes = {code for row in table("| code | data |") for code in re.findall("`(.*?)`", row[0])}
     assert codes == {*series.NUMBERS, *series.MICROSECONDS, series.DATE, series.VALUES, series.VALUE}
     kinds = next(row for row in table("| entry | payload |") if row[0] == "note")[1].rpartition("kind is ")[2]

@@ -14,9 +14,9 @@ from strategies import exact, plain
 from test_model import all_text
 
 from rigorous_recorder import ExperimentCollection, RecorderWarning, RecordKeeper
+from rigorous_recorder.exact import frozen
 from rigorous_recorder.lineage import lineage_text
 from rigorous_recorder.store import pack
-from rigorous_recorder.values import frozen
 
 KEYS = st.sampled_from(["a", "b", "c", "x", "", "rr_level", "rr_lineage", "a b/=,é", "*", "^x$", "^["])
 SIMPLE = st.sampled_from(

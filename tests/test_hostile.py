@@ -18,6 +18,7 @@ import units
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderError
 from rigorous_recorder import values as v
 from rigorous_recorder.errors import FormatError, InvalidCallError
+from rigorous_recorder.exact import encode_exact
 from rigorous_recorder.frames.available import available
 from rigorous_recorder.levels import unpack_edit, unpack_level
 from rigorous_recorder.store import blocks, layout, packmeta
@@ -33,8 +34,8 @@ from rigorous_recorder.store.text import DEEPEST, text_form
 ATTEMPT = "c" * 32
 WRITER = "a" * 32
 HEAD = units.header(writer=WRITER, attempt=ATTEMPT)
-BEGIN = units.event(u.BEGIN, v.encode_exact([1, 0, 1.5, {"lr": 0.1}, 1]))
-LEVEL = units.event(u.LEVEL, v.encode_exact([1, None, 1, None, {"model": "m"}, None]))
+BEGIN = units.event(u.BEGIN, encode_exact([1, 0, 1.5, {"lr": 0.1}, 1]))
+LEVEL = units.event(u.LEVEL, encode_exact([1, None, 1, None, {"model": "m"}, None]))
 
 
 @pytest.fixture
@@ -178,17 +179,17 @@ def stored(name, code, data, missing=b""):
     ids=["many columns", "a long list", "a long dict"],
 )
 def test_a_block_that_repeats_what_it_has_once(folder, rows, columns, value):
-    body = v.encode_record([stored(f"c{n}", "value", v.encode_exact(value)) for n in range(columns)])
+    body = v.encode_record([stored(f"c{n}", "value", encode_exact(value)) for n in range(columns)])
     body += b"\0" * max(0, rows - len(body)) if columns > 1 else b""
     if len(body) < rows:
-        body = v.encode_record([stored("c0", "value", v.encode_exact(value)), stored("b", "?", bytes(rows))])
+        body = v.encode_record([stored("c0", "value", encode_exact(value)), stored("b", "?", bytes(rows))])
     units.write(folder, [BEGIN, LEVEL, units.event(u.COLUMNS, u.BLOCK_PREFIX.pack(1, rows) + body)], HEAD)
     good_log(folder)
     read_in_bounds(folder, "frame")
 
 
 def test_a_long_text_that_all_rows_of_a_block_share(folder):
-    body = v.encode_record([stored("c0", "value", v.encode_exact("x" * 2_000_000))])
+    body = v.encode_record([stored("c0", "value", encode_exact("x" * 2_000_000))])
     units.write(folder, [BEGIN, LEVEL, units.event(u.COLUMNS, u.BLOCK_PREFIX.pack(1, 1_500_000) + body)], HEAD)
     read_in_bounds(folder, "frame")
 
@@ -236,7 +237,7 @@ def write_many(folder, rows, log_size):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    level = (u.LEVEL, v.encode_exact([1, None, 1, None, {"model": "m"}, None]), 0)
+    level = (u.LEVEL, encode_exact([1, None, 1, None, {"model": "m"}, None]), 0)
     text = pack_meta(PackMeta(HEAD, [level], rows, log_size, 7))
     schema = pa.schema([("rr_level", pa.uint32()), ("x", pa.float64())], metadata={packmeta.KEY: text})
     buffer, step = io.BytesIO(), min(rows, 10_000_000)
@@ -430,7 +431,7 @@ print(len(collection), collection.verify().ok)
 ], ids=str)  # fmt: skip
 def test_a_number_that_would_take_hours_to_write_out(folder, event):
     kind, fields = event
-    units.write(folder, [LEVEL, units.event(kind, v.encode_exact(fields)), BEGIN, (1, {"i": 1})], HEAD)
+    units.write(folder, [LEVEL, units.event(kind, encode_exact(fields)), BEGIN, (1, {"i": 1})], HEAD)
     done = children.run(COUNT, folder.parents[1], timeout=30)
     assert done.stdout.split() == ["1", "False"], done.stderr
     assert "is lost" in done.stderr

@@ -92,7 +92,7 @@ def ours(path):
 
 
 def test_the_walk_of_imports_sees_something():
-    assert {"values", "lineage"} <= ours(FILES["levels.py"])
+    assert {"exact", "lineage"} <= ours(FILES["levels.py"])
     assert {"keeper", "reading", "store.claim"} <= ours(FILES["collection.py"])
     assert "values" in ours(FILES["store/blocks.py"])
 
@@ -104,8 +104,10 @@ def test_the_walk_of_imports_sees_something():
         ("interrupts.py", set()),
         ("lineage.py", {"errors"}),
         ("record.py", {"errors"}),
-        ("values.py", {"errors", "lineage"}),
-        ("levels.py", {"errors", "lineage", "values"}),
+        ("plain.py", set()),
+        ("values.py", {"errors", "plain"}),
+        ("exact.py", {"plain", "values"}),
+        ("levels.py", {"errors", "exact", "lineage", "values"}),
     ],
 )
 def test_the_innermost_modules_import_nothing_of_ours_but_errors(name, allowed):
@@ -114,7 +116,7 @@ def test_the_innermost_modules_import_nothing_of_ours_but_errors(name, allowed):
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("store/")])
 def test_the_store_knows_no_keeper(name):
-    allowed = {"errors", "values", "lineage", "levels", "accelerator", "interrupts"}
+    allowed = {"errors", "values", "plain", "exact", "lineage", "levels", "accelerator", "interrupts"}
     assert {module for module in ours(FILES[name]) if not module.startswith("store")} <= allowed
 
 
@@ -156,7 +158,7 @@ def test_nothing_of_ours_knows_the_accessors_but_the_public_names():
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("frames/")])
 def test_frames_are_made_of_what_was_read_and_know_no_keeper(name):
-    allowed = {"branches", "columns", "errors", "levels", "lineage", "reading", "values"}
+    allowed = {"branches", "columns", "errors", "exact", "levels", "lineage", "reading", "values"}
     assert {module for module in ours(FILES[name]) if not module.startswith(("store", "frames"))} <= allowed
 
 
@@ -179,6 +181,8 @@ def test_each_frame_library_is_imported_in_its_own_file(name):
         "session.py",
         "store/journal.py",
         "store/unit.py",
+        "exact.py",
+        "plain.py",
         "values.py",
     ],
 )

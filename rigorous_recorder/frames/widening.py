@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import polars as pl
 
+from rigorous_recorder.exact import decode_exact
 from rigorous_recorder.store.kinds import LIST, OTHER, TYPES, kind_of, python_list
 from rigorous_recorder.store.template import INT, NULL, TEXT
 from rigorous_recorder.store.text import text_form
-from rigorous_recorder.values import EXACT_INTS, decode_exact
+from rigorous_recorder.values import EXACT_INTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

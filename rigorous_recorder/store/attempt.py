@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ..errors import FormatError
+from ..exact import decode_exact, encode_exact, storable
 from ..levels import moment, whole
-from ..values import decode_exact, encode_exact, storable
 from . import files, machine
 from . import unit as u
 from .machine import Machine

@@ -14,6 +14,8 @@ import msgspec
 
 from rigorous_recorder import values as v
 from rigorous_recorder.errors import InvalidCallError, UnstorableTypeError, UnstorableValueError
+from rigorous_recorder.exact import decode_exact, exact_form
+from rigorous_recorder.plain import REFUSALS
 
 from . import unit as u
 from .series import VALUE, Stored, is_scalar, known, store_column, store_scalar, unstore
@@ -102,7 +104,7 @@ def block_rows(payload: bytes) -> list[dict[str, Any]]:
     """
     _, count = u.BLOCK_PREFIX.unpack_from(payload)
     try:
-        records = v.decode_exact(memoryview(payload)[u.BLOCK_PREFIX.size :])
+        records = decode_exact(memoryview(payload)[u.BLOCK_PREFIX.size :])
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"not a block of rows: {error}") from error
     if (
@@ -241,7 +243,7 @@ def _encode_rows(data: Any, columns: Mapping[str, Any]) -> tuple[int, bytes]:
         records = _merged(records, columns)
     try:
         body = v.encode_record([_storable(record) for record in records]) if records else b""
-    except v.REFUSALS as cause:
+    except REFUSALS as cause:
         raise _refused(records, cause) from cause
     return len(records), body
 
@@ -274,7 +276,7 @@ def _storable(record: Any) -> dict[str, Any]:
         record = v.text_keys(record)
     if set(map(type, record.values())) <= v.SCALARS:
         return record  # type: ignore[no-any-return]
-    return {key: v.exact(known(key, value)) for key, value in record.items()}
+    return {key: exact_form(known(key, value)) for key, value in record.items()}
 
 
 def _refused(records: list[Any], cause: BaseException) -> UnstorableTypeError | UnstorableValueError:
@@ -284,6 +286,6 @@ def _refused(records: list[Any], cause: BaseException) -> UnstorableTypeError | 
     for record in records:
         try:
             v.encode_record(_storable(record))
-        except v.REFUSALS as error:
+        except REFUSALS as error:
             return v.refusal(record, error)
     return v.refusal(records, cause)

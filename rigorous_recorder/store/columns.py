@@ -15,6 +15,7 @@ import polars as pl
 
 from rigorous_recorder import values as v
 from rigorous_recorder.errors import FormatError
+from rigorous_recorder.exact import encode_exact
 
 from . import unit as u
 from .gather import Gathered
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .replay import Event, Finding, Replay
     from .unit import Header
 
-_NONE: Final = v.encode_exact(None)
+_NONE: Final = encode_exact(None)
 MOST_TEXT: Final = 1 << 32
 """Characters of a column: more are of a block that says of a few long values that millions of rows have them."""
 
@@ -341,7 +342,7 @@ def _list_series(lists: list[list[Any]], dtype: Any) -> pl.Series:
 def encode_own(value: Any) -> bytes:
     """A value as `values.decode_exact` will give it back; what is nested too deep to be gone over, as it is."""
     try:
-        return v.encode_record(value) if _is_plain(value) else v.encode_exact(value)
+        return v.encode_record(value) if _is_plain(value) else encode_exact(value)
     except RecursionError:
         return v.encode_record(value)
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from rigorous_recorder import values as v
+from rigorous_recorder.exact import decode_exact
 
 from . import unit as u
 from .blocks import block_columns, block_rows
@@ -281,7 +282,7 @@ def _column_pieces(column: Stored, row: int, count: int) -> list[Piece]:
         ValueError: The column is damaged.
     """
     if column.code == VALUE:
-        value = v.decode_exact(column.data)
+        value = decode_exact(column.data)
         kind = kind_of(value)
         return [Piece(kind, row, count, [value] * count if kind in (LIST, OTHER) else value)]
     if column.code not in NUMBERS and column.code != DATE and column.code not in MICROSECONDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..values import encode_exact
+from ..exact import encode_exact
 from .packmeta import kept_events
 from .source import PackSource
 

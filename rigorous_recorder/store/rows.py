@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from rigorous_recorder import values as v
+from rigorous_recorder.exact import decode_exact
 
 from .kinds import python_list
 from .memory import unhurried
@@ -63,7 +63,7 @@ def _frame_records(frame: pl.DataFrame) -> list[dict[str, Any]]:
         if exact is not None:
             places = exact.is_not_null().arg_true()
             for place, encoded in zip(places.to_list(), exact.gather(places).to_list(), strict=True):
-                records[place][key] = v.decode_exact(encoded)
+                records[place][key] = decode_exact(encoded)
     return records
 
 
@@ -80,7 +80,7 @@ def _sparse_records(
         if exact is not None:
             places = exact.is_not_null().arg_true()
             for place, encoded in zip(places.to_list(), exact.gather(places).to_list(), strict=True):
-                records[place][key] = v.decode_exact(encoded)
+                records[place][key] = decode_exact(encoded)
     return records
 
 

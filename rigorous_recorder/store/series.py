@@ -16,6 +16,8 @@ import msgspec
 
 from rigorous_recorder import values as v
 from rigorous_recorder.errors import UnstorableTypeError, UnstorableValueError
+from rigorous_recorder.exact import decode_exact, encode_exact, exact_form
+from rigorous_recorder.plain import REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,8 +77,8 @@ def store_scalar(name: str, value: object) -> Stored:
         UnstorableValueError: It cannot be stored, although its type can.
     """
     try:
-        return Stored(name, VALUE, v.encode_exact(known(name, value)))
-    except v.REFUSALS as cause:
+        return Stored(name, VALUE, encode_exact(known(name, value)))
+    except REFUSALS as cause:
         raise _refused(name, [value], cause) from cause
 
 
@@ -116,15 +118,15 @@ def unstore(column: Stored, count: int, start: int = 0, stop: int | None = None)
 
 def _shared(column: Stored, count: int) -> list[Any]:
     """The one value of all rows, so many times; a copy for each where it could be changed."""
-    value = v.decode_exact(column.data)
+    value = decode_exact(column.data)
     if value.__class__ in v.SCALARS:
         return [value] * count
-    return [v.decode_exact(column.data) for _ in range(count)]
+    return [decode_exact(column.data) for _ in range(count)]
 
 
 def _unstored(column: Stored, count: int) -> list[Any]:
     if column.code == VALUES:
-        found: Any = v.decode_exact(column.data)
+        found: Any = decode_exact(column.data)
     elif column.code in NUMBERS:
         found = list(struct.unpack(f"<{count}{column.code}", column.data)) if _fits(column, count) else None
     elif column.code == DATE or column.code in MICROSECONDS:
@@ -173,9 +175,9 @@ def _store_list(name: str, values: list[Any]) -> tuple[int, Stored]:
             return len(values), stored
     try:
         if not classes <= v.SCALARS:
-            values = [v.exact(known(name, value)) for value in values]
+            values = [exact_form(known(name, value)) for value in values]
         return len(values), Stored(name, VALUES, v.encode_record(values))
-    except v.REFUSALS as cause:
+    except REFUSALS as cause:
         raise _refused(name, values, cause) from cause
 
 
@@ -232,8 +234,8 @@ def _refused(name: str, values: Iterable[Any], cause: BaseException) -> Unstorab
         return cause
     for value in values:
         try:
-            v.encode_exact(value)
-        except v.REFUSALS as error:
+            encode_exact(value)
+        except REFUSALS as error:
             return v.refusal({name: value}, error)
     return UnstorableValueError(f"The column {name!r} cannot be stored: {cause}.", key=name)
 
