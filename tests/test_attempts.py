@@ -348,11 +348,13 @@ def test_after_many_rivals_in_a_row_it_is_looked_again_after_a_wait(collection, 
     finish_one(collection)
     for number in range(2, 2 + 2 * claim.IN_A_ROW):
         os.mkdir(f"{collection.path}/{number:06d}.1")
-    names, waits = files.names, []
+    names, make, waits, tried = files.names, claim._make, [], []
     monkeypatch.setattr(files, "names", lambda path: [name for name in names(path) if name < "000002"])
     monkeypatch.setattr(latest, "next_claim", lambda path: None)
     monkeypatch.setattr(time, "sleep", waits.append)
-    assert finish_one(collection) == 2 + 2 * claim.IN_A_ROW, "what was met once is not tried again"
+    monkeypatch.setattr(claim, "_make", lambda path, one, failures: tried.append(one) or make(path, one, failures))
+    assert finish_one(collection) == 2 + 2 * claim.IN_A_ROW
+    assert len(tried) == len({*tried}), "what was met once is not tried again"
     assert [wait <= claim.PAUSE * 2**nth for nth, wait in enumerate(waits)] == [True, True]
 
 

@@ -138,11 +138,13 @@ def test_columns_that_are_not_there_or_others(folder, columns):
 
 @pytest.mark.parametrize("told", [{"x": pl.String()}, {"x": pl.Int64()}, {"x": pl.List(pl.Float64())}])
 @pytest.mark.parametrize("slices", [None, ((1, 2),), ((0, 1), (3, 2))])
-def test_columns_of_another_type_than_the_footer_tells_are_damage_in_slices_too(folder, told, slices):
+@pytest.mark.parametrize("where", [None, pl.lit(value=True)])
+def test_columns_of_another_type_than_the_footer_tells_are_damage_in_slices_too(folder, told, slices, where):
+    """Of rows with a condition polars is not told the types."""
     path = str(write_pack(folder, FIVE))
     with pytest.raises(FormatError, match="damaged"):
-        read_frames([Wanted(path, told, 5, slices=slices)])
-    (frame,) = read_frames([Wanted(path, {"x": pl.Float64()}, 5, slices=slices)])
+        read_frames([Wanted(path, told, 5, where, slices=slices)])
+    (frame,) = read_frames([Wanted(path, {"x": pl.Float64()}, 5, where, slices=slices)])
     assert frame["x"].to_list() == [
         float(1 + row) for start, count in slices or [(0, 5)] for row in range(start, start + count)
     ]

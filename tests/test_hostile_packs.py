@@ -168,7 +168,7 @@ SEALED = {
     "a level beyond 32 bits": put(7, [2**40, ROWS]),
     "a level beyond 64 bits": put(7, [2**64 - 1, ROWS]),
     "a log of less than nothing": put(3, -1),
-    **{f"rows {rows}": both(put(2, rows), put(7, None)) for rows in (10**6, 10**14, 10**15 - 1)},
+    **{f"rows {rows}": both(put(2, rows), put(7, None)) for rows in (ROWS + 1, 10**6, 10**14, 10**15 - 1)},
     **{f"a beat of {beat}": put(5, beat) for beat in (math.nan, math.inf)},
     **{f"a time of {time}": put(0, "time", time) for time in (math.nan, -math.inf)},
 }
