@@ -14,7 +14,7 @@ import pytest
 
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.selftest import NOT_SAFE, OK, SLOWER, selftest, trials
-from rigorous_recorder.selftest.place import Place, WorkerError
+from rigorous_recorder.selftest.place import OWNER, PREFIX, Place, WorkerError
 from rigorous_recorder.store import files, modes
 
 NAMES = ["room", "names", "folders", "numbers", "journal", "kill", "cut", "readers", "clock"]
@@ -239,3 +239,21 @@ def test_what_a_helper_still_writes_is_removed_as_well(tmp_path, monkeypatch):
         path = place.path
     assert late == [path]
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_one_left_is_removed_by_the_next_and_what_a_living_one_has_stays(tmp_path):
+    killed = subprocess.Popen([*COMMAND, str(tmp_path)], env=children.ENVIRONMENT, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not [*tmp_path.glob(f"{PREFIX}*/{OWNER}")] and time.monotonic() < until:
+        time.sleep(0.01)
+    (left,) = tmp_path.glob(f"{PREFIX}*")
+    with Place(str(tmp_path), quick=True):
+        assert left.exists(), "its process lives"
+    killed.kill()
+    killed.wait()
+    strange = tmp_path / f"{PREFIX}of-somebody"
+    strange.mkdir()
+    (strange / OWNER).write_text("[1, 2")
+    with Place(str(tmp_path), quick=True) as place:
+        assert {entry.name for entry in tmp_path.iterdir()} == {os.path.basename(place.path), strange.name}
+    assert [*tmp_path.iterdir()] == [strange]

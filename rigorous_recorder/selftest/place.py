@@ -1,4 +1,7 @@
-"""The place of a self-test: a folder of its own in the folder to try, and its processes; both are gone afterwards."""
+"""The place of a self-test: a folder of its own in the folder to try, and its processes; both are gone afterwards.
+
+What one leaves that is killed is removed by the next one in that folder.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..store import files, layout
+from ..store.machine import Machine, here, lives
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,6 +24,11 @@ if TYPE_CHECKING:
 WORKER: Final = "rigorous_recorder.selftest.worker"
 PATIENCE: Final = 30.0
 """Seconds after which a process of a trial hangs."""
+PREFIX: Final = ".rigorous-recorder-selftest-"
+OWNER: Final = "process"
+"""The file that says whose folder it is: the fields of `Machine`, and when it was made in seconds since the epoch, as JSON."""
+MOST: Final = 1 << 12
+"""Bytes that are read of it."""
 _PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
 
 
@@ -42,10 +51,24 @@ class Place:
     def __init__(self, folder: str, *, quick: bool = False) -> None:
         self.folder = folder
         self.quick = quick
-        self.path = f"{folder}/.rigorous-recorder-selftest-{layout.new_id()[:12]}"
+        self.path = f"{folder}/{PREFIX}{layout.new_id()[:12]}"
         self._processes: list[subprocess.Popen[str]] = []
-        files.names(folder)  # says that it is not there, or no folder
+        for name in files.names(folder):  # says that it is not there, or no folder
+            if name.startswith(PREFIX) and _was_killed(f"{folder}/{name}"):
+                _remove(f"{folder}/{name}")
         files.make_folder(self.path)
+        try:
+            self._sign()
+        except BaseException:
+            _remove(self.path)
+            raise
+
+    def _sign(self) -> None:
+        descriptor = files.create(f"{self.path}/{OWNER}")
+        try:
+            files.write_at(descriptor, json.dumps([*here(), time.time()]).encode(), 0)
+        finally:
+            files.close(descriptor)
 
     def __enter__(self) -> Self:
         """The place itself."""
@@ -102,6 +125,15 @@ class Place:
             process.kill()
         for process in processes:
             process.communicate()
+
+
+def _was_killed(folder: str) -> bool:
+    """Whether this is the place of a self-test of this host whose process is gone; not where that cannot be told."""
+    try:
+        *machine, made = json.loads(files.read_all(f"{folder}/{OWNER}", MOST))
+        return lives(Machine(*machine), made) is False
+    except (OSError, ValueError, TypeError):  # there is none yet, or it is somebody else's
+        return False
 
 
 def _remove(folder: str) -> None:
