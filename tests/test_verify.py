@@ -16,6 +16,7 @@ import units
 from programs import ELSEWHERE, run, run_killed, wait_until_sealed
 
 from rigorous_recorder import DamageWarning, ExperimentCollection
+from rigorous_recorder.exact import encode_exact
 from rigorous_recorder.store import journal as journals
 from rigorous_recorder.store import layout
 from rigorous_recorder.store import unit as u
@@ -199,8 +200,8 @@ def only(folder, entries, **options):
     return Path(units.write(folder, entries, head, **options))
 
 
-LEVEL = units.event(u.LEVEL, units.v.encode_exact([1, None, 1, None, {"model": "m"}, None]))
-BEGIN = units.event(u.BEGIN, units.v.encode_exact([1, 0, 1.5, {}, 1]))
+LEVEL = units.event(u.LEVEL, encode_exact([1, None, 1, None, {"model": "m"}, None]))
+BEGIN = units.event(u.BEGIN, encode_exact([1, 0, 1.5, {}, 1]))
 ROWS = [(1, {"i": i}) for i in range(5)]
 
 
@@ -219,7 +220,7 @@ ROWS = [(1, {"i": i}) for i in range(5)]
         ([BEGIN, LEVEL, *ROWS, b"\xff"], "an entry of the unknown kind 255", None),
         ([BEGIN, LEVEL, *ROWS, units.event(u.ROWS, u.BLOCK_PREFIX.pack(1, 2) + b"\x91\x80")], "a block of 2 records", 2),
         ([BEGIN, LEVEL, *ROWS, units.event(u.ROWS, u.BLOCK_PREFIX.pack(1, 9) + b"\x91\x80")], "more rows than bytes", None),
-        ([BEGIN, units.event(u.LEVEL, units.v.encode_exact([1, None, 1, 7, {}, None])), *ROWS], "the level 7, which", None),
+        ([BEGIN, units.event(u.LEVEL, encode_exact([1, None, 1, 7, {}, None])), *ROWS], "the level 7, which", None),
     ],
 )  # fmt: skip
 def test_what_checksums_vouch_for_and_no_writer_writes(study, entries, sentence, records):
