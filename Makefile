@@ -77,7 +77,7 @@ mutation-check: setup ## take out one mechanism at a time; each time a test must
 	WORKERS=$(WORKERS) $(VENV)/bin/python tests/mutation_check.py
 
 # But those that ask the operating system the same, whatever the libraries are: they take a quarter of the time.
-SAME_FOR_ALL := fuzz hosts hosts_deletion scale benchmarks compact_storm power_cut workers
+SAME_FOR_ALL := fuzz hosts hosts_deletion scale benchmarks compact_storm power_cut workers delete disk_full sync selftest
 
 test-lowest: $(LOWEST)/.installed ## the tests with the oldest supported libraries, and without the compiled hot path
 	PLAN=small RIGOROUS_RECORDER_PURE=1 $(LOWEST)/bin/python -m pytest -n $(WORKERS) $(SAME_FOR_ALL:%=--ignore=tests/test_%.py)

@@ -64,7 +64,11 @@ SEALER = (
     COMMON
     + """
 while going():
-    for log in sorted(Path(path).glob("0*/*/*.log")):
+    try:
+        logs = sorted(Path(path).glob("0*/*/*.log"))
+    except FileNotFoundError:  # raised by glob itself: a compaction removed a folder at which it was looking
+        continue
+    for log in logs:
         try:
             if dice.random() < 0.2 and taking.is_cut(data := files.read_all(str(log)), pack.Decoded(data).header):
                 pack.seal(str(log))
