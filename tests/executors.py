@@ -263,8 +263,14 @@ def record_late(handle, n):
     pickle.loads(handle).add_record(n=n)
 
 
+def begun_of(gate):
+    """The file that is there when a task waits for the gate: before, its keeper may not even be pickled."""
+    return gate.with_suffix(".begun")
+
+
 def record_behind(gate, keeper, n):
-    """Record when a file is there."""
+    """Say that it was begun, and record when a file is there."""
+    begun_of(gate).touch()
     deadline = time.monotonic() + HANG
     while not gate.exists():
         assert time.monotonic() < deadline

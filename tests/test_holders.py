@@ -145,11 +145,11 @@ def test_a_worker_that_opens_its_log_meanwhile(held, monkeypatch, moment):
         def call(*arguments):
             result = real(*arguments) if moment != "after the look" else None
             if not told:
+                before = len(list(folder.glob("*.log")))
                 worker.tell("add 30")
                 if moment == "before the word":
                     told.append(worker.hear())
                 else:
-                    before = len(list(folder.glob("*.log")))
                     told.append(until(lambda: len(list(folder.glob("*.log"))) > before, "the log"))
             return result if moment != "after the look" else real(*arguments)
 

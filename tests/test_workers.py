@@ -328,7 +328,9 @@ def test_tasks_that_still_wait_when_the_experiment_ends_are_refused(study, tmp_p
     with executors.importable(), executors.ProcessPoolExecutor(1) as pool:
         with study.new_experiment() as experiment:
             tasks = [pool.submit(executors.record_behind, gate, experiment, n) for n in range(10)]
-            while not tasks[0].running():
+            deadline = time.monotonic() + executors.HANG
+            while not executors.begun_of(gate).exists():
+                assert time.monotonic() < deadline
                 time.sleep(0.001)
         gate.touch()
         refused = [n for n, task in enumerate(tasks) if isinstance(task.exception(60), ClosedError)]
