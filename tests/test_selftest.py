@@ -1,6 +1,7 @@
 """The self-test: it passes here, sees a file system that does not keep its word, and leaves nothing behind however it ends."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.selftest import NOT_SAFE, OK, SLOWER, selftest, trials
 from rigorous_recorder.selftest.place import OWNER, PREFIX, Place, WorkerError
-from rigorous_recorder.store import files, modes
+from rigorous_recorder.store import files, machine, modes
 
 NAMES = ["room", "names", "folders", "numbers", "journal", "kill", "cut", "readers", "clock"]
 COMMAND = [sys.executable, "-m", "rigorous_recorder", "selftest"]
@@ -251,9 +252,19 @@ def test_what_a_killed_one_left_is_removed_by_the_next_and_what_a_living_one_has
         assert left.exists(), "its process lives"
     killed.kill()
     killed.wait()
-    strange = tmp_path / f"{PREFIX}of-somebody"
-    strange.mkdir()
-    (strange / OWNER).write_text("[1, 2")
+    me = machine.here()
+    others = [
+        "[1, 2",
+        "[" * 4000,
+        [*me[:3], "../x", 5],
+        [*me[:3], 2**40],
+        ["another boot", *me[1:]],
+        [me[0], "another host", *me[2:]],
+    ]
+    for place, other in enumerate(others):
+        (tmp_path / f"{PREFIX}{place}").mkdir()
+        (tmp_path / f"{PREFIX}{place}" / OWNER).write_text(other if isinstance(other, str) else json.dumps(other))
+    strange = {entry.name for entry in tmp_path.iterdir()} - {left.name}
     with Place(str(tmp_path), quick=True) as place:
-        assert {entry.name for entry in tmp_path.iterdir()} == {os.path.basename(place.path), strange.name}
-    assert [*tmp_path.iterdir()] == [strange]
+        assert {entry.name for entry in tmp_path.iterdir()} == {os.path.basename(place.path), *strange}
+    assert {entry.name for entry in tmp_path.iterdir()} == strange

@@ -15,8 +15,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import msgspec
+
 from ..store import files, layout
-from ..store.machine import Machine, here, lives
+from ..store.machine import Machine, here, lives, same_boot
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,9 +28,10 @@ PATIENCE: Final = 30.0
 """Seconds after which a process of a trial hangs."""
 PREFIX: Final = ".rigorous-recorder-selftest-"
 OWNER: Final = "process"
-"""The file that says whose folder it is: the fields of `Machine`, and when it was made in seconds since the epoch, as JSON."""
+"""The file that says whose folder it is: the fields of `Machine`, as JSON."""
 MOST: Final = 1 << 12
 """Bytes that are read of it."""
+_decoder: Final = msgspec.json.Decoder(Machine)
 _PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
 
 
@@ -55,7 +58,7 @@ class Place:
         self._processes: list[subprocess.Popen[str]] = []
         for name in files.names(folder):  # says that it is not there, or no folder
             if name.startswith(PREFIX) and _was_killed(f"{folder}/{name}"):
-                _remove(f"{folder}/{name}")
+                shutil.rmtree(f"{folder}/{name}", ignore_errors=True)  # perhaps it is not ours to remove
         files.make_folder(self.path)
         try:
             self._sign()
@@ -66,7 +69,7 @@ class Place:
     def _sign(self) -> None:
         descriptor = files.create(f"{self.path}/{OWNER}")
         try:
-            files.write_at(descriptor, json.dumps([*here(), time.time()]).encode(), 0)
+            files.write_at(descriptor, msgspec.json.encode(here()), 0)
         finally:
             files.close(descriptor)
 
@@ -128,12 +131,12 @@ class Place:
 
 
 def _was_killed(folder: str) -> bool:
-    """Whether this is the place of a self-test of this host whose process is gone; not where that cannot be told."""
+    """Whether this is the place of a self-test of this host and boot whose process is gone; not where that cannot be told."""
     try:
-        *machine, made = json.loads(files.read_all(f"{folder}/{OWNER}", MOST))
-        return lives(Machine(*machine), made) is False
-    except (OSError, ValueError, TypeError):  # there is none yet, or it is somebody else's
+        machine = _decoder.decode(files.read_all(f"{folder}/{OWNER}", MOST))
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):  # there is none yet, or it is somebody else's
         return False
+    return same_boot(machine.boot, machine.host) and lives(machine, 0.0) is False
 
 
 def _remove(folder: str) -> None:

@@ -340,7 +340,7 @@ def _list_series(lists: list[list[Any]], dtype: Any) -> pl.Series:
 
 
 def encode_own(value: Any) -> bytes:
-    """A value as `values.decode_exact` will give it back; what is nested too deep to be gone over, as it is."""
+    """A value as `exact.decode_exact` will give it back; what is nested too deep to be gone over, as it is."""
     try:
         return v.encode_record(value) if _is_plain(value) else encode_exact(value)
     except RecursionError:

@@ -271,7 +271,7 @@ def beyond(data: bytes | msgspec.Raw, most: Mapping[int, int]) -> bool:
         most: By place in it, how many items the array there may have.
 
     Raises:
-        ValueError: The data is no array.
+        ValueError: The data is no array; of so few bytes that it cannot claim too much, their decoder says so.
     """
     if len(memoryview(data)) <= min(most.values()):  # each item takes a byte
         return False
