@@ -156,6 +156,20 @@ def test_verify_compares_the_runs_that_a_footer_tells_with_the_rows(folder):
     assert not [one for one in lying(folder, runs=[1, 5]).verify().findings if "other levels" in one.sentence]
 
 
+@pytest.mark.parametrize("name", ["^x$", "^a$", "^$", "*"])
+@pytest.mark.parametrize("dtype", [pl.Int64(), pl.List(pl.Date())])
+def test_a_column_whose_name_no_writer_gives_is_damage(folder, name, dtype):
+    """Such a name is a pattern for polars."""
+    write_pack(folder, pl.DataFrame([FIVE.get_column("rr_level"), pl.Series(name, [None] * 5, dtype=dtype)]))
+    collection = ExperimentCollection(folder.parents[1])
+    with pytest.warns(DamageWarning, match="its column"):
+        frame = collection.to_polars()
+    assert frame.height == 0
+    assert not collection.verify().ok
+    with pytest.warns(DamageWarning, match="its column"):
+        assert list(collection.records) == []
+
+
 # ---- bombs -----------------------------------------------------------------------------------------------------------
 
 

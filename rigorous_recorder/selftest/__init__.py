@@ -31,7 +31,8 @@ def selftest(folder: str, *, quick: bool = False) -> Iterator[Row]:
     """Try a file system; gives a row as soon as its trial is over.
 
     Args:
-        folder: On the file system to try. It must be there, and is as it was when the iterator is exhausted or closed.
+        folder: On the file system to try. It must be there, and is as it was when the iterator is exhausted or closed, but for
+            what a self-test left there that was killed: that is gone.
         quick: Whether to do a tenth of the rounds.
     """
     try:

@@ -92,8 +92,8 @@ def check(schema: Mapping[str, Any]) -> None:
         elif name.startswith(EXACT):
             right = dtype == pl.Binary and column_name(name.removeprefix(EXACT)) in schema
         else:
-            inner = dtype.inner if isinstance(dtype, pl.List) else dtype
-            right = column_key(name) is not None and inner in _NAMES and (column_key(name) != "" or name == ESCAPE)
+            inner, key = dtype.inner if isinstance(dtype, pl.List) else dtype, column_key(name)
+            right = key is not None and inner in _NAMES and (name.startswith(ESCAPE) or column_name(key) == name)
         if not right:
             raise FormatError(f"its column {name!r} is of the type {dtype}.")
     if LEVEL not in schema:
