@@ -36,7 +36,7 @@ def command(*arguments, **options):
 def test_it_passes_here(tmp_path):
     rows = list(selftest(str(tmp_path), quick=True))
     assert [row.name for row in rows] == NAMES
-    assert {row.verdict for row in rows} <= {OK, SLOWER}, rows
+    assert [row for row in rows if row.verdict not in (OK, SLOWER)] == []
     assert all(row.sentence for row in rows)
     assert os.listdir(tmp_path) == []
 
