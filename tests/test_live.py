@@ -4,6 +4,7 @@ import contextlib
 import random
 import zlib
 
+import numpy as np
 import pytest
 
 from rigorous_recorder import ExperimentCollection
@@ -72,6 +73,71 @@ def test_the_writer_passes_the_reader(keeper, monkeypatch, more, way):
             passings += not left
         assert [record["n"] for record in collection.records] == list(range(count))
     assert passings == 12
+
+
+def copied(dice, states, size):
+    """A copy that was made while a file went through states: each eight bytes of it are of any of them, as they come."""
+    full = -(-size // 8) * 8
+    words = np.stack([np.frombuffer(state[:size].ljust(full, b"\0"), np.uint64) for state in states])
+    chosen = np.random.default_rng(dice.randrange(1 << 30)).integers(len(states), size=words.shape[1])
+    return words[chosen, np.arange(words.shape[1])].tobytes()[:size]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_copies_whose_bytes_are_of_no_one_moment(keeper, monkeypatch, seed):
+    """Of an entry that is just being added there is the mark and not all that was written before it, and the other way round.
+
+    So a reader beside a writer at full speed had 6545295408.0 for 6545295409.0, in one of 76,000 readings.
+    """
+    collection = ExperimentCollection(keeper._session.path)
+    dice = random.Random(seed)
+    states, counts, log, count = [], [], "", 0
+    while len(states) < 60:
+        keeper.add_record(n=count, square=float(count * count), long="x" * dice.choice([0, 0, 0, 30, 300, 1000]))
+        count += 1
+        if dice.random() < 0.1:
+            keeper.sync()
+        if dice.random() < 0.4:
+            log = log or keeper._session.journal.path
+            states.append(files.read_all(log))
+            counts.append(count)
+    assert keeper._session.journal.path == log, "the first unit is full"
+    real = files.read_all
+    for _ in range(150):
+        begin = dice.randrange(len(states) - 4)
+        between = begin + dice.randrange(4)
+        end = between + dice.randrange(len(states) - between)
+        copies = [
+            copied(dice, states[begin : between + 1], len(states[begin])),
+            copied(dice, states[between : end + 1], len(states[between])),
+        ]
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                files,
+                "read_all",
+                lambda path, limit=None, left=copies: real(path, limit) if path != log else left.pop(0)[:limit],
+            )
+            found = [*collection.records]
+        assert [record["n"] for record in found] == list(range(len(found)))
+        assert all(record["square"] == float(record["n"] ** 2) for record in found)
+        assert all(set(record["long"]) <= {"x"} for record in found)
+        assert counts[begin] <= len(found) <= counts[between]
+        assert copies == []
+
+
+def test_an_entry_that_goes_on_behind_what_the_file_was_when_it_was_opened(keeper, monkeypatch):
+    """In `write()` mode a file grows: its reader asks for its size, and then it has the mark of an entry that is longer."""
+    collection = ExperimentCollection(keeper._session.path)
+    keeper.add_record(n=0)
+    log = keeper._session.journal
+    before = log.pos
+    keeper.add_record(n=1, long="x" * 200)
+    real, sizes = files.read_all, [before + 20, None]
+    monkeypatch.setattr(
+        files, "read_all", lambda path, limit=None: real(path, limit or (sizes.pop(0) if path == log.path else None))
+    )
+    assert [record["n"] for record in collection.records] == [0, 1]
+    assert sizes == []
 
 
 def test_where_the_last_block_begins(keeper):

@@ -171,6 +171,15 @@ def test_folders_that_are_made_twice(tmp_path, monkeypatch):
         assert trials.numbers(place).verdict == NOT_SAFE
 
 
+def test_what_readers_see_that_is_wrong_is_said(tmp_path):
+    """They end at once then, before they are told to."""
+    with Place(str(tmp_path), quick=True) as place:
+        with ExperimentCollection(f"{place.path}/readers").new_experiment() as experiment:
+            experiment.add_record(i=7, square=0.0)
+        assert trials.readers(place) == ("readers", NOT_SAFE, "a record was not as it was written")
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(("number", "after"), [(signal.SIGINT, 1), (signal.SIGTERM, 5), (signal.SIGHUP, 6)])
 def test_it_leaves_nothing_when_it_is_interrupted(tmp_path, number, after):
     """After some rows, in the middle of the next trial, whose processes are gone as well."""

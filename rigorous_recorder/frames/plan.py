@@ -20,7 +20,7 @@ from rigorous_recorder.levels import AUTOMATIC
 from rigorous_recorder.store.attempt import RUNNING, STALE
 from rigorous_recorder.store.memory import unhurried
 from rigorous_recorder.store.names import EXACT, column_key
-from rigorous_recorder.store.snapshot import AGAIN, open_unit, why_gone
+from rigorous_recorder.store.snapshot import open_unit, why_gone
 from rigorous_recorder.store.source import LogSource
 
 from .keepers import Keepers, Table, inherited_keys
@@ -182,26 +182,15 @@ def _filled(source: UnitSource, schema: Mapping[str, Any], rows: int) -> dict[st
 
 
 def _opened(unit: UnitView) -> tuple[UnitSource, dict[str, Any], list[Finding]] | None:
-    """A unit, its columns, and what decoding it found wrong beyond what reading it did; None where it is gone.
-
-    The last record of a live log may have been copied in the middle of a store. So what cannot be decoded is read again,
-    until the same is wrong twice.
-    """
+    """A unit, its columns, and what decoding it found wrong beyond what reading it did; None where it is gone."""
     source: UnitSource | None = unit.source
     if source is None and unit.place is not None:
         source = open_unit(unit.place)
-    findings: list[Finding] = []
-    for _ in range(AGAIN):
-        if source is None:
-            return None
-        before, known = findings, len(source.findings)
-        schema = source.schema()
-        findings = source.findings[known:]
-        opened = source, schema, findings
-        if not findings or findings == before or unit.place is None:
-            break
-        source = open_unit(unit.place)
-    return opened
+    if source is None:
+        return None
+    known = len(source.findings)
+    schema = source.schema()
+    return source, schema, source.findings[known:]
 
 
 def _restricted(part: Part, allowed: set[int] | None) -> Part:

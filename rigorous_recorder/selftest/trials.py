@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -293,9 +294,11 @@ def _drain(process: subprocess.Popen[str], seconds: float) -> str:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
+    """Tell a process to end; one that has found something wrong has ended, and its answer says what."""
     assert process.stdin is not None  # a pipe, as `Place.start` made it
-    process.stdin.write("stop\n")
-    process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write("stop\n")
+        process.stdin.flush()
 
 
 def clock(place: Place) -> Row:

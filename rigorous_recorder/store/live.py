@@ -7,21 +7,27 @@ from . import unit as u
 
 
 def read_log(path: str) -> bytes:
-    """The log at a path, with nothing missing before anything that is in it.
+    """The log at a path, whole up to where its writer was when it was read: each entry of it, and nothing missing before one.
 
-    It is read from its beginning, as it is written, so the writer may pass: a block would have been read before its last
-    records were there, and the next one with records in it, and nothing would tell. But when a block begins, all before it are
-    as they will stay; so these are read once more.
+    A copy takes time, and its bytes are not of one moment: the writer may pass it, so that it has entries of a block and lacks
+    some before them; and it may have the mark of an entry, which is written last, and not yet all that was written before it
+    (kernels copy with `rep movsb`, which keeps no order). But what it has of marks and of heads of blocks was written before
+    it ended. So it is taken twice: the first copy says what there is, and the second one has it.
 
     Raises:
         OSError: It cannot be read.
     """
-    data = files.read_all(path)
-    last = last_block(data)
-    if last <= u.PAGE:
-        return data
-    finished = files.read_all(path, last)
-    return finished + data[len(finished) :]
+    first = files.read_all(path)
+    last = last_block(first)
+    if not last:
+        return first
+    second = files.read_all(path)  # an entry of which the first has the mark may go on behind its end
+    if first == second:
+        return first
+    begins = last + u.BLOCK_HEAD
+    noted = max(used for used, _ in u.unpack_block(first, last).slots)
+    ends = _known_end(first, second, max(begins, last + noted))
+    return b"".join((second[:last], first[last:begins], second[begins:ends], bytes(max(0, len(second) - ends))))
 
 
 def last_block(data: bytes) -> int:
@@ -34,3 +40,16 @@ def last_block(data: bytes) -> int:
         if u.block_at(data, header, index) is not None:
             return u.PAGE + index * header.block
     return 0
+
+
+def _known_end(first: bytes, second: bytes, position: int) -> int:
+    """Where the entries end of which the first copy has the mark, from a position on; the second has their lengths."""
+    while position < min(len(first), len(second)) and first[position]:
+        mark = second[position]
+        if 0 < mark <= u.SHORT_MAX:
+            position += 1 + mark
+        elif mark in u.KINDS and position + u.ENTRY_HEAD <= len(second):
+            position += u.ENTRY_HEAD + u.entry_length(second, position)
+        else:  # no entry of this format: whoever reads it will say so
+            return len(second)
+    return min(position, len(second))

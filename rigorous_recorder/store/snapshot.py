@@ -30,9 +30,6 @@ GONE: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR})
 PATIENCE: Final = 60.0
 """Seconds for which a unit that is under neither name is looked for, on file systems that cache names."""
 
-AGAIN: Final = 5
-"""Times that a log is read again in which something else is wrong each time."""
-
 LOCAL: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs", "btrfs", "overlay", "apfs", "ntfs", "zfs"})
 
 
@@ -396,29 +393,12 @@ def _open(place: UnitPlace) -> UnitSource:
         pack = open_pack(place.pack) if place.pack else None
         source = PackSource(place.path, pack, place.key if pack else None, again=partial(open_unit, place))
     else:
-        source = _open_settled(place.path)
+        source = _open_log(place.path)
     if layout.newer(source.header.version, source.header.features):
         raise FormatError(
             f"{place.path} is of format version {source.header.version} with the features {source.header.features}, and "
             f"this release reads version {layout.FORMAT_VERSION} without any. Hint: upgrade rigorous-recorder."
         )
-    return source
-
-
-def _open_settled(path: str) -> LogSource:
-    """A log, read again while what is wrong with it is somewhere else each time.
-
-    A live writer may be in the middle of a store when the log is copied: at full speed in `write()` mode, 18 of 117
-    readings ended in such an entry twice in a row. What is damaged stays where it is.
-    """
-    source = _open_log(path)
-    for _ in range(AGAIN):
-        before = {finding[:3] for finding in source.findings}
-        if not before:
-            break
-        source = _open_log(path)
-        if not before.isdisjoint(finding[:3] for finding in source.findings):
-            break
     return source
 
 
