@@ -16,6 +16,7 @@ from .store import attempt as attempts
 from .store import layout
 from .store import unit as u
 from .store.listing import Unlisted
+from .store.logsource import LogSource
 from .store.packed import list_packs
 from .store.snapshot import (
     AttemptPlace,
@@ -27,7 +28,6 @@ from .store.snapshot import (
     list_units,
     open_unit,
 )
-from .store.source import LogSource
 from .values import short
 
 if TYPE_CHECKING:

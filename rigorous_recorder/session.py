@@ -213,7 +213,7 @@ class Session:
         """Whether the begin entry is stored, also after an interrupt that may have come just before or after that."""
         journal = self.journal
         if not self._begin_is_stored and journal.map is not None and journal.pos > u.PAGE:
-            from .store.source import LogSource
+            from .store.logsource import LogSource
 
             events = LogSource(bytes(journal.map[: journal.pos])).events
             self._begin_is_stored = any(event.kind == u.BEGIN for event in events)

@@ -343,7 +343,7 @@ def test_damaged_payloads_raise_value_errors():
 def test_recording_lists_and_dicts_imports_neither_numpy_nor_polars():
     code = (
         "import sys\n"
-        "from rigorous_recorder.store import source, helper\n"
+        "from rigorous_recorder.store import helper, logsource, packsource\n"
         "from rigorous_recorder.store.blocks import encode_block\n"
         "encode_block({'a': [1, 2], 'b': [0.5, None], 's': 'x'}); encode_block([{'a': 1}])\n"
         "print(sorted({'numpy', 'polars', 'pandas', 'pyarrow'} & set(sys.modules)))"

@@ -17,10 +17,10 @@ from rigorous_recorder import values as v
 from rigorous_recorder.exact import decode_exact, encode_exact
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.columns import Decoded, unit_frame
+from rigorous_recorder.store.logsource import LogSource
 from rigorous_recorder.store.names import column_key, column_name
 from rigorous_recorder.store.replay import Replay
 from rigorous_recorder.store.rows import frame_records
-from rigorous_recorder.store.source import LogSource
 from rigorous_recorder.store.walk import Walk
 
 

@@ -21,7 +21,7 @@ from rigorous_recorder.store import layout
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.background import background
 from rigorous_recorder.store.columns import Decoded
-from rigorous_recorder.store.source import LogSource
+from rigorous_recorder.store.logsource import LogSource
 
 BLOCK = 1024
 RECORDS = 160

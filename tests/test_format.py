@@ -46,7 +46,8 @@ from rigorous_recorder.store import (
     snapshot,
 )
 from rigorous_recorder.store import unit as u
-from rigorous_recorder.store.source import LogSource, PackSource
+from rigorous_recorder.store.logsource import LogSource
+from rigorous_recorder.store.packsource import PackSource
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "format.md").read_text()
 FLAT = " ".join(TEXT.split())

@@ -25,10 +25,10 @@ from rigorous_recorder.store import blocks, layout, packmeta
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.blocks import encode_block
 from rigorous_recorder.store.columns import Decoded
+from rigorous_recorder.store.logsource import LogSource
 from rigorous_recorder.store.packmeta import PackMeta, pack_meta
 from rigorous_recorder.store.packread import read_frames
 from rigorous_recorder.store.scans import Wanted
-from rigorous_recorder.store.source import LogSource
 from rigorous_recorder.store.text import DEEPEST, text_form
 
 ATTEMPT = "c" * 32

@@ -17,8 +17,8 @@ from rigorous_recorder.store import files
 from rigorous_recorder.store import journal as journals
 from rigorous_recorder.store.attempt import read_course
 from rigorous_recorder.store.background import background
+from rigorous_recorder.store.logsource import LogSource
 from rigorous_recorder.store.snapshot import attempt_units, list_claims, look_into
-from rigorous_recorder.store.source import LogSource
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 """A file that was being opened when the interrupt came is closed later, by whoever collects the garbage."""

@@ -12,8 +12,8 @@ from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.errors import FormatError
 from rigorous_recorder.store import files, pack, packmeta
 from rigorous_recorder.store import unit as u
+from rigorous_recorder.store.logsource import LogSource
 from rigorous_recorder.store.snapshot import list_units, open_unit
-from rigorous_recorder.store.source import LogSource
 
 ROWS = [{"i": i, "pad": "x" * (i % 7)} for i in range(50)]
 

@@ -20,10 +20,11 @@ from rigorous_recorder.store import columns, files, layout, pack, packmeta
 from rigorous_recorder.store import unit as u
 from rigorous_recorder.store.columns import unit_frame
 from rigorous_recorder.store.helper import SealingHelper
+from rigorous_recorder.store.logsource import LogSource
 from rigorous_recorder.store.pack import equal, seal
 from rigorous_recorder.store.packread import read_frame, verify
+from rigorous_recorder.store.packsource import PackSource
 from rigorous_recorder.store.rows import frame_records
-from rigorous_recorder.store.source import LogSource, PackSource
 
 ROWS = [{"x": n / 3, "index": n} for n in range(3_000)]
 ENTRIES = [

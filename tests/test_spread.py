@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 from rigorous_recorder import DamageWarning
 from rigorous_recorder.frames import materialise, part, spread
 from rigorous_recorder.session import background
-from rigorous_recorder.store import journal, pack, packread, scans, schema, source
+from rigorous_recorder.store import journal, pack, packread, packsource, scans, schema
 from rigorous_recorder.store.packmeta import load_described, load_meta
 
 
@@ -242,7 +242,7 @@ def test_the_footer_of_a_pack_that_was_opened_long_ago_is_looked_at_once_more(co
     content = path.read_bytes()
     at = content.rindex(b"Polars")  # who made the file: nobody reads this, but the checksum is over it too
     path.write_bytes(content[:at] + b"polars" + content[at + 6 :])
-    monkeypatch.setattr(source, "FRESH", fresh)
+    monkeypatch.setattr(packsource, "FRESH", fresh)
     if fresh and not packread.ABORTS:
         assert lazy.collect().height == 100
     else:

@@ -247,7 +247,7 @@ FINALIZER = """
 import gc, itertools, sys
 from rigorous_recorder import ExperimentCollection
 from rigorous_recorder.store import files
-from rigorous_recorder.store.source import LogSource
+from rigorous_recorder.store.logsource import LogSource
 
 collection = ExperimentCollection(sys.argv[1], journal=sys.argv[2])
 came, hidden, numbers = 0, [], itertools.count()

@@ -12,9 +12,10 @@ from rigorous_recorder.store import columns, gather
 from rigorous_recorder.store.background import background
 from rigorous_recorder.store.columns import EXACT, Decoded
 from rigorous_recorder.store.gather import TooWideError
+from rigorous_recorder.store.logsource import LARGE, LogSource
 from rigorous_recorder.store.pack import seal_or_why
+from rigorous_recorder.store.packsource import PackSource
 from rigorous_recorder.store.rows import frame_records
-from rigorous_recorder.store.source import LARGE, LogSource, PackSource
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from rigorous_recorder.errors import TooLargeError
-from rigorous_recorder.store.source import PackSource
+from rigorous_recorder.store.packsource import PackSource
 
 from .available import available
 

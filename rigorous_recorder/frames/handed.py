@@ -17,8 +17,8 @@ import polars as pl
 
 from rigorous_recorder.errors import FormatError
 from rigorous_recorder.store.layout import UnitName
+from rigorous_recorder.store.logsource import LogSource
 from rigorous_recorder.store.snapshot import UnitPlace
-from rigorous_recorder.store.source import LogSource
 
 from .keepers import Table
 from .part import Part

@@ -16,8 +16,8 @@ from rigorous_recorder.store import files
 from rigorous_recorder.store.names import EXACT, LEVEL, column_name
 from rigorous_recorder.store.notes import UNDECODABLE
 from rigorous_recorder.store.packread import damaged, read_frames
+from rigorous_recorder.store.packsource import PackSource
 from rigorous_recorder.store.scans import Wanted
-from rigorous_recorder.store.source import PackSource
 
 from .fitting import refuse_what_does_not_fit
 from .part import warn_lacking

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from rigorous_recorder.errors import DamageWarning, DeletedError, RecorderError, warn
 from rigorous_recorder.reading import KEEP
 from rigorous_recorder.store import files
+from rigorous_recorder.store.logsource import LogSource
 from rigorous_recorder.store.names import LEVEL, column_name
+from rigorous_recorder.store.packsource import PackSource
 from rigorous_recorder.store.snapshot import open_unit, was_deleted, why_gone
-from rigorous_recorder.store.source import LogSource, PackSource
 
 from .widening import Typed, bounds_of
 

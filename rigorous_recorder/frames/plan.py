@@ -18,10 +18,10 @@ from rigorous_recorder.columns import LINEAGE_KEY, column_names, named
 from rigorous_recorder.errors import DamageWarning, InvalidCallError, RecorderError, UnknownKeyError, nearest, warn
 from rigorous_recorder.levels import AUTOMATIC
 from rigorous_recorder.store.attempt import RUNNING, STALE
+from rigorous_recorder.store.logsource import LogSource
 from rigorous_recorder.store.memory import unhurried
 from rigorous_recorder.store.names import EXACT, column_key
 from rigorous_recorder.store.snapshot import open_unit, why_gone
-from rigorous_recorder.store.source import LogSource
 
 from .keepers import Keepers, Table, inherited_keys
 from .part import Part, warn_lacking

@@ -21,12 +21,12 @@ from .deletion import finish_deletions
 from .pack import parquet, publish
 from .packed import MARK, Key, open_pack, packed_text
 from .packread import read_frame, read_schema, verify
+from .packsource import PackSource
 from .prefix import begins_with
 from .removal import remove_superseded
 from .report import DAMAGED, UNREADABLE, CompactionReport
 from .schema import described
 from .snapshot import GONE, LOCAL, list_collection, open_unit
-from .source import PackSource
 from .taking import Left, in_order, read_unit
 
 if TYPE_CHECKING:

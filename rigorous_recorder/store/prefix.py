@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..exact import encode_exact
 from .packmeta import kept_events
-from .source import PackSource
+from .packsource import PackSource
 
 if TYPE_CHECKING:
     from .packed import Key, Pack

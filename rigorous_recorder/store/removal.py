@@ -22,14 +22,15 @@ from .attempt import is_gone
 from .claim import server_now
 from .deletion import in_trash, trash_folder
 from .holders import is_cut
+from .logsource import LogSource
 from .names import LEVEL
 from .packed import Key, list_packs
 from .packmeta import load_meta
 from .packread import read_frame, read_schema, verify
+from .packsource import PackSource
 from .prefix import pack_begins_with
 from .report import DAMAGED, OPEN, OTHER, UNLISTED, UNREADABLE
 from .snapshot import GONE, AttemptPlace, list_claims, look_into
-from .source import LogSource, PackSource
 from .truth import untrue
 
 if TYPE_CHECKING:

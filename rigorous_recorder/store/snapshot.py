@@ -15,8 +15,9 @@ from . import files, layout, refusals
 from .layout import UnitName
 from .listing import Unlisted, names_until_settled
 from .live import read_log
+from .logsource import LogSource
 from .packed import Key, Packs, list_packs, open_pack
-from .source import LogSource, PackSource
+from .packsource import PackSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,8 +16,10 @@ from .attempt import Begin, End, may_be_torn, read_begin_end
 from .claim import check_collection, is_collection
 from .found import Finder, Found
 from .listing import Unlisted
+from .logsource import LogSource
 from .notes import wrong_notes
 from .packed import Packs, list_packs
+from .packsource import PackSource
 from .replay import LOST, SUSPECT, UNKNOWN, UNVERIFIED, Finding, spans
 from .snapshot import (
     GONE,
@@ -32,7 +34,6 @@ from .snapshot import (
     open_unit,
     with_compacted,
 )
-from .source import LogSource, PackSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
