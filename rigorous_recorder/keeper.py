@@ -209,7 +209,7 @@ class RecordKeeper(Flat, Node):
             view = read_collection(self._session.path, claims=())
             units, listing = list_attempt(self._session.place)
             view.note(listing)
-            attempt = read_attempt(view, self._session.place, units)
+            attempt = read_attempt(view, self._session.place, units, listing.began)
             if not attempt.units and is_deleted(self._session.place):
                 raise refusals.deleted(self._session.folder)
         if attempt.units:

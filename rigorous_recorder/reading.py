@@ -254,7 +254,7 @@ def read_collection(path: str, claims: Iterable[layout.ClaimName] | None = None)
     listing = list_collection(path, claims)
     view.note(listing)
     for place, units in listing.attempts:
-        attempt = read_attempt(view, place, units)
+        attempt = read_attempt(view, place, units, listing.began)
         if attempt.units:
             view.attempts.append(attempt)
     return view
@@ -298,14 +298,21 @@ def read_notes(view: View, path: str) -> Level | None:
     return notes.levels.by_id.get(ROOT)
 
 
-def read_attempt(view: View, place: AttemptPlace, units: Iterable[UnitPlace]) -> AttemptView:
-    """Read one attempt of a collection whose notes are those of the view, and which has these units."""
-    started, damage = time.monotonic(), len(view.damage)
+def read_attempt(view: View, place: AttemptPlace, units: Iterable[UnitPlace], listed: float) -> AttemptView:
+    """Read one attempt of a collection whose notes are those of the view, and which has these units.
+
+    Args:
+        view: Gets what is damaged.
+        place: Where the attempt is.
+        units: Its units.
+        listed: When listing them began, in seconds of the monotonic clock.
+    """
+    damage = len(view.damage)
     attempt = _read_attempt(view, place, units)
     if (
         attempt.course is not None
         and attempt.course.state == attempts.KILLED
-        and attempts.died_since(attempt.begins, started)
+        and attempts.died_since(attempt.begins, listed)
     ):
         with suppress(OSError):  # what cannot be listed now, and could a moment ago, is as it was then
             units = attempt_units(place)

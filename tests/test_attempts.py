@@ -12,7 +12,7 @@ import children
 import pytest
 import studies
 
-from rigorous_recorder import ExperimentCollection
+from rigorous_recorder import ExperimentCollection, reading
 from rigorous_recorder.errors import StoreError
 from rigorous_recorder.store import claim, files, latest, layout, machine
 from rigorous_recorder.store.attempt import read_course
@@ -196,6 +196,44 @@ def test_one_that_ends_between_reading_and_looking_was_not_killed(collection, mo
     assert program.returncode == 0
 
 
+SEVERAL = """
+import sys
+from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.store import journal
+journal.SIZES = (1 << 16, 1 << 16)
+opened = [ExperimentCollection(sys.argv[1]).new_experiment() for _ in range(3)]
+for experiment in opened:
+    experiment.add_record(x="x")
+print("recorded", flush=True)
+sys.stdin.readline()
+for experiment in opened:
+    for _ in range(900):
+        experiment.add_record(x="x" * 300)
+    experiment.close()
+"""
+
+
+def test_several_that_end_between_listing_and_reading_were_not_killed(collection, monkeypatch):
+    """What they recorded in further files was not listed; that their process is gone is known when the first one is read."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", SEVERAL, collection.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(children.ROOT)},
+    )  # fmt: skip
+    assert program.stdout.readline() == "recorded\n"
+    real = reading.list_collection
+
+    def listed(path, claims=None):
+        listing = real(path, claims)
+        if program.poll() is None:
+            program.communicate("end\n")
+        return listing
+
+    monkeypatch.setattr(reading, "list_collection", listed)
+    view = reading.read_collection(collection.path)
+    assert [(one.course.state, one.rows) for one in view.attempts] == [("finished", 901)] * 3
+    assert program.returncode == 0
+
+
 def test_whether_it_lives_is_asked_once(collection, monkeypatch):
     """A process may end its attempt and be gone between two answers, and what was read of it before is no word of it."""
     experiment = collection.new_experiment()
@@ -206,7 +244,7 @@ def test_whether_it_lives_is_asked_once(collection, monkeypatch):
         return len(asked) == 1
 
     monkeypatch.setattr(machine, "lives", lives)
-    assert read_course(place, attempt_units(place)).state == "running"
+    assert read_course(place, attempt_units(place), time.monotonic()).state == "running"
     assert len(asked) == 1
     monkeypatch.undo()
     experiment.close()
@@ -225,7 +263,7 @@ def test_a_killed_one_is_read_once_more_and_then_known(collection, calls):
         before = calls["main"]["read_all"]
         assert [one.state for one in collection.experiments] == ["killed"]
         reads.append(calls["main"]["read_all"] - before)
-    assert reads == [3, 2, 2], "the file `format`, and the log"
+    assert reads == [5, 3, 3], "the file `format`, and the log twice"
 
 
 MOUNTS = "22 1 8:1 / / rw - ext4 /dev/vda rw\n{}"

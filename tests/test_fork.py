@@ -45,7 +45,7 @@ with collection.new_experiment(a=1) as experiment:
         assert os.waitpid(pid, 0)[1] == 0
         assert experiment.state == "running", experiment.state
         place = experiment._session.place
-        assert read_course(place, attempt_units(place)).state == "running", "the child has ended it"
+        assert read_course(place, attempt_units(place), time.monotonic()).state == "running", "the child has ended it"
         child_keeper.add_record(who="parent", i=500)
 """
 

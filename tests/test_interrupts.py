@@ -4,6 +4,7 @@ import itertools
 import json
 import sys
 import threading
+import time
 import traceback
 from collections import Counter
 
@@ -264,7 +265,7 @@ def test_an_interrupt_at_every_place_of_a_with(tmp_path, journal, looks, again):
         assert collection.open_experiments == (), f"at place {after} it stays open"
         for claim in list_claims(collection.path)[1:]:
             for attempt in look_into(collection.path, claim)[0]:
-                course = read_course(attempt, attempt_units(attempt))
+                course = read_course(attempt, attempt_units(attempt), time.monotonic())
                 assert course is not None or not handled, f"at place {after} an attempt is left without a begin"
                 states[course.state if course is not None else "nothing"] += 1
                 assert not handled or not [name for name in files.names(attempt.folder) if name.startswith(".tmp-")]

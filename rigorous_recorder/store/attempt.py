@@ -275,21 +275,26 @@ def may_be_torn(place: UnitPlace, source: UnitSource) -> bool:
 
 
 def read_course(
-    attempt: AttemptPlace, units: Iterable[UnitPlace], *, ahead: float | None = None, silence: float = SILENCE
+    attempt: AttemptPlace,
+    units: Iterable[UnitPlace],
+    listed: float,
+    *,
+    ahead: float | None = None,
+    silence: float = SILENCE,
 ) -> Course | None:
     """The course of an attempt that has these units; None when it holds no begin entry: nobody was there, or not yet.
 
     Args:
         attempt: Where it is.
         units: Its units.
+        listed: When listing them began, in seconds of the monotonic clock.
         ahead: As of `course`; without it this host's clock is taken for the file system's.
         silence: As of `course`.
     """
-    started = time.monotonic()
     found = _course(
         units, ahead, silence
     )  # looks once whether its process lives: it may be gone when it is asked again
-    if found is not None and found[0].state == KILLED and died_since(found[1], started):
+    if found is not None and found[0].state == KILLED and died_since(found[1], listed):
         found = _course(attempt_units(attempt), ahead, silence)
     return None if found is None else found[0]
 
@@ -301,13 +306,14 @@ def _course(units: Iterable[UnitPlace], ahead: float | None, silence: float) -> 
     return course(begins, ends, signs, time.time() - (ahead or 0.0), silence, ahead), begins
 
 
-def died_since(begins: list[Begin], started: float) -> bool:
-    """Whether an attempt that seems killed has to be read again, having been read from `started` on.
+def died_since(begins: list[Begin], listed: float) -> bool:
+    """Whether an attempt that seems killed has to be read again, the listing of its files having begun at `listed`.
 
-    Its process may have ended it and gone after its files were read: so, among 16 programs that began experiments as fast as
-    they could, a finished one was taken for killed, and its number tried again. Now that it is gone nothing changes any more.
+    Its process may have ended it and gone after its files were listed or read: so, among 16 programs that began experiments as
+    fast as they could, a finished one was taken for killed, and its number tried again. Now that it is gone nothing changes any
+    more.
     """
-    return machine.found_gone(machine_of(latest_begin(begins).header), started)
+    return machine.found_gone(machine_of(latest_begin(begins).header), listed)
 
 
 def _read(units: Iterable[UnitPlace]) -> tuple[list[Begin], list[End], Signs]:

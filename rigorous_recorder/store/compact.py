@@ -174,7 +174,7 @@ class Compaction:
                 self.report.leave(DOUBLE, attempt.folder, len(loose))
                 continue
             try:
-                course = read_course(attempt, units)
+                course = read_course(attempt, units, listing.began)
             except FormatError:
                 course = None  # what can be read of it can still be compacted
             except OSError as error:

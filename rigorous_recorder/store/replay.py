@@ -222,7 +222,7 @@ def spans(data: bytes | memoryview, header: u.Header, findings: list[Finding]) -
             index += 1
             continue
         # the span counts only when a checksum vouches for it; else the block ends where the next one begins
-        vouched = _vouched(data, head, offset)
+        vouched = vouched_end(data, head, offset)
         following = next(
             (other for other in places[bisect_right(places, index) :] if u.PAGE + other * block >= vouched), None
         )
@@ -237,7 +237,7 @@ def spans(data: bytes | memoryview, header: u.Header, findings: list[Finding]) -
             return
 
 
-def _vouched(data: bytes | memoryview, head: u.BlockHead, offset: int) -> int:
+def vouched_end(data: bytes | memoryview, head: u.BlockHead, offset: int) -> int:
     """Up to where a checksum vouches for a block's entries; where they start when none does."""
     start, view = offset + u.BLOCK_HEAD, memoryview(data)
     for used, crc in sorted(head.slots, reverse=True):
@@ -251,7 +251,7 @@ def _block_spans(
     data: bytes | memoryview, head: u.BlockHead, offset: int, end: int, findings: list[Finding], *, finished: bool
 ) -> Iterator[Span]:
     start = offset + u.BLOCK_HEAD
-    verified = _vouched(data, head, offset)
+    verified = vouched_end(data, head, offset)
     claimed = max((min(offset + used, end) for used, _ in head.slots), default=start)
     if claimed > verified:
         records = _records_in(data, verified, claimed)

@@ -208,12 +208,14 @@ class Listing(msgspec.Struct, frozen=True):
         deleted: By claim, the ids of those that were deleted.
         packs: The compacted packs.
         unlisted: The folders of claims and attempts of which the content is not known.
+        began: When the first of it was listed, in seconds of the monotonic clock.
     """
 
     attempts: list[tuple[AttemptPlace, list[UnitPlace]]]
     deleted: dict[ClaimName, set[str]]
     packs: Packs
     unlisted: list[Unlisted]
+    began: float
 
     @property
     def damage(self) -> list[str]:
@@ -230,9 +232,10 @@ def list_collection(path: str, claims: Iterable[ClaimName] | None = None) -> Lis
 
     The packs are listed after the folders: a unit that leaves its folder meanwhile was in a pack before it left.
     """
+    began = time.monotonic()
     wanted = list_claims(path) if claims is None else list(claims)
     if claims is not None and not wanted:
-        return Listing([], {}, Packs([], []), [])
+        return Listing([], {}, Packs([], []), [], began)
     found: dict[tuple[ClaimName, str], tuple[AttemptPlace, list[UnitPlace]]] = {}
     deleted: dict[ClaimName, set[str]] = {}
     unlisted: list[Unlisted] = []
@@ -262,7 +265,7 @@ def list_collection(path: str, claims: Iterable[ClaimName] | None = None) -> Lis
         units = with_compacted(place, in_folder, packs)
         if units:
             attempts.append((place, units))
-    return Listing(attempts, deleted, packs, unlisted)
+    return Listing(attempts, deleted, packs, unlisted, began)
 
 
 def with_compacted(place: AttemptPlace, in_folder: Iterable[UnitPlace], packs: Packs) -> list[UnitPlace]:
