@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 
 import children
@@ -13,11 +14,11 @@ import pytest
 import studies
 
 from rigorous_recorder import ExperimentCollection, reading
-from rigorous_recorder.errors import StoreError
+from rigorous_recorder.errors import RecorderWarning, StoreError
 from rigorous_recorder.store import claim, files, latest, layout, machine
 from rigorous_recorder.store.attempt import read_course
 from rigorous_recorder.store.background import background
-from rigorous_recorder.store.snapshot import attempt_units
+from rigorous_recorder.store.snapshot import attempt_units, list_units, look_into
 
 
 @pytest.fixture
@@ -232,6 +233,36 @@ def test_several_that_end_between_listing_and_reading_were_not_killed(collection
     view = reading.read_collection(collection.path)
     assert [(one.course.state, one.rows) for one in view.attempts] == [("finished", 901)] * 3
     assert program.returncode == 0
+
+
+@pytest.mark.parametrize(("unit", "number"), [(0, 2), (1, 2), (None, 1)])
+def test_the_number_of_one_whose_end_cannot_be_read_is_not_given_again(collection, unit, number):
+    """It seems killed, and may have finished, if a unit is damaged or missing in between; if none is, it was killed."""
+    code = SEVERAL.replace("range(3)", "range(1)").replace("range(900)", "range(2000)")
+    code = (
+        code.replace("    experiment.close()", "    experiment.sync(); import os; os._exit(0)")
+        if unit is None
+        else code
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, collection.path], input="end\n", capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(children.ROOT)}, check=True,
+    )  # fmt: skip
+    assert done.stdout == "recorded\n"
+    (place,) = look_into(collection.path, layout.ClaimName(1, 1)).attempts
+    units = list_units(place.folder)[0]
+    assert len(units) > 3
+    if unit == 0:  # the last one, in which the end stands
+        data = bytearray(files.read_all(units[-1].path))
+        data[20 if units[-1].path.endswith(".log") else -20] ^= 1
+        with open(units[-1].path, "wb") as file:
+            file.write(data)
+    elif unit is not None:
+        os.remove(units[unit].path)
+        os.remove(units[-1].path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RecorderWarning)
+        assert finish_one(collection) == number
 
 
 def test_whether_it_lives_is_asked_once(collection, monkeypatch):

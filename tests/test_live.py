@@ -91,9 +91,17 @@ def test_copies_whose_bytes_are_of_no_one_moment(keeper, monkeypatch, seed):
     """
     collection = ExperimentCollection(keeper._session.path)
     dice = random.Random(seed)
-    states, counts, log, count = [], [], "", 0
+    states, counts, log, count, overhead, full = [], [], "", 0, 46, 0
     while len(states) < 60:
-        keeper.add_record(n=count, square=float(count * count), long="x" * dice.choice([0, 0, 0, 30, 300, 1000]))
+        length = dice.choice([0, 0, 0, 30, 300, 1000])
+        journal = keeper._session.journal
+        if journal.map and 300 < journal._end - journal.pos < 1000 and dice.random() < 0.7:
+            length = journal._end - journal.pos - overhead  # the block will be full to its last byte
+        before = journal.pos
+        keeper.add_record(n=count, square=float(count * count), long="x" * length)
+        if length >= 300 and journal.pos > before:
+            overhead = journal.pos - before - length
+        full += journal.pos == journal._end
         count += 1
         if dice.random() < 0.1:
             keeper.sync()
@@ -102,6 +110,7 @@ def test_copies_whose_bytes_are_of_no_one_moment(keeper, monkeypatch, seed):
             states.append(files.read_all(log))
             counts.append(count)
     assert keeper._session.journal.path == log, "the first unit is full"
+    assert full, "no block was full to its last byte, behind which the next one begins"
     real = files.read_all
     for _ in range(150):
         begin = dice.randrange(len(states) - 4)
@@ -140,16 +149,31 @@ def test_an_entry_that_goes_on_behind_what_the_file_was_when_it_was_opened(keepe
     assert sizes == []
 
 
+def test_the_first_block_is_begun_in_the_middle_of_a_copy(keeper, monkeypatch):
+    """Of its head there is the half, in a copy of which nothing can be said, and no entry is known to be there."""
+    keeper.add_record(n=0)
+    log = keeper._session.journal.path
+    data = files.read_all(log)
+    copies = [data[: u.PAGE + 8].ljust(len(data), b"\0"), data]
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read_all", lambda path, limit=None: copies.pop(0))
+        found = read_log(log)
+    assert found == data[: u.PAGE].ljust(len(data), b"\0")
+    assert copies == []
+    assert read_log(log) == data
+
+
 def test_where_the_last_block_begins(keeper):
     log = keeper._session.journal
     for _ in range(100):
         keeper.add_record(pad="x" * 50)
         data = files.read_all(log.path)
-        assert last_block(data) == u.PAGE + (log.pos - u.PAGE) // BLOCK * BLOCK
+        header = u.unpack_header(data[: u.PAGE])
+        assert last_block(data, header) == u.PAGE + (log.pos - u.PAGE) // BLOCK * BLOCK
         assert read_log(log.path) == data
-    assert last_block(b"") == last_block(b"x" * 9000) == last_block(data[: u.PAGE]) == 0
+    assert last_block(data[: u.PAGE], header) == last_block(data[: u.PAGE] + bytes(BLOCK), header) == 0
     keeper.add_record(pad="x" * 5 * BLOCK)  # its block is larger, and what stands in it begins none
     data = files.read_all(log.path)
-    begun = last_block(data)
+    begun = last_block(data, header)
     assert u.unpack_block(data, begun).span > 1
     assert zlib.crc32(read_log(log.path)) == zlib.crc32(data)

@@ -16,9 +16,6 @@ CLAIM, NUMBERS, TABLE, ONE, QUERY, FRAME = costs.QUESTIONS
 PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 
 
-pytestmark = pytest.mark.xdist_group("scale")  # what is counted is counted once
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     return scale.count(tmp_path_factory.mktemp("scale"), SIZES)

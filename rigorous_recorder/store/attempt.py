@@ -13,7 +13,7 @@ from ..levels import moment, whole
 from . import files, machine
 from . import unit as u
 from .machine import Machine
-from .snapshot import GONE, attempt_units, open_unit
+from .snapshot import GONE, attempt_units, gaps, open_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -281,6 +281,7 @@ def read_course(
     *,
     ahead: float | None = None,
     silence: float = SILENCE,
+    known: bool = False,
 ) -> Course | None:
     """The course of an attempt that has these units; None when it holds no begin entry: nobody was there, or not yet.
 
@@ -290,20 +291,30 @@ def read_course(
         listed: When listing them began, in seconds of the monotonic clock.
         ahead: As of `course`; without it this host's clock is taken for the file system's.
         silence: As of `course`.
+        known: Whether only what is known is to be said: the end of one that seems killed may stand in a unit that is not read.
+
+    Raises:
+        FormatError: No begin entry can be read, or by `known` the course is not known.
+        OSError: A unit cannot be read.
     """
+    units = list(units)
     found = _course(
         units, ahead, silence
     )  # looks once whether its process lives: it may be gone when it is asked again
     if found is not None and found[0].state == KILLED and died_since(found[1], listed):
-        found = _course(attempt_units(attempt), ahead, silence)
+        units = attempt_units(attempt)
+        found = _course(units, ahead, silence)
+    if known and found is not None and found[0].state == KILLED and (found[2] or gaps(units)):
+        raise FormatError(f"How {attempt.folder} ended is not known: a unit of it cannot be read.")
     return None if found is None else found[0]
 
 
-def _course(units: Iterable[UnitPlace], ahead: float | None, silence: float) -> tuple[Course, list[Begin]] | None:
-    begins, ends, signs = _read(units)
+def _course(units: Iterable[UnitPlace], ahead: float | None, silence: float) -> tuple[Course, list[Begin], bool] | None:
+    """The course, the begins, and whether some unit was not read."""
+    begins, ends, signs, lacking = _read(units)
     if not begins:
         return None
-    return course(begins, ends, signs, time.time() - (ahead or 0.0), silence, ahead), begins
+    return course(begins, ends, signs, time.time() - (ahead or 0.0), silence, ahead), begins, lacking
 
 
 def died_since(begins: list[Begin], listed: float) -> bool:
@@ -316,21 +327,23 @@ def died_since(begins: list[Begin], listed: float) -> bool:
     return machine.found_gone(machine_of(latest_begin(begins).header), listed)
 
 
-def _read(units: Iterable[UnitPlace]) -> tuple[list[Begin], list[End], Signs]:
+def _read(units: Iterable[UnitPlace]) -> tuple[list[Begin], list[End], Signs, bool]:
     begins: list[Begin] = []
     ends: list[End] = []
     signs = Signs({}, {})
     unreadable: FormatError | None = None
+    lacking = False
     for place in units:
         try:
             source = open_unit(place)
         except FormatError as error:
-            unreadable = error
+            unreadable, lacking = error, True
             continue
         if source is None:
+            lacking = True
             continue
         signs.note(place, source)
         read_begin_end(source.header, ((event.kind, event.payload) for event in source.events), begins, ends)
     if not begins and unreadable is not None:
         raise unreadable
-    return begins, ends, signs
+    return begins, ends, signs, lacking

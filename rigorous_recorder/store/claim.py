@@ -328,7 +328,9 @@ def _courses(path: str, claim: ClaimName) -> list[Course]:
         try:
             course = read_course(place, units, listing.began, silence=CLAIM_SILENCE)
             if course is not None and course.state in (RUNNING, STALE, KILLED):
-                course = read_course(place, units, listing.began, ahead=clock_ahead(path), silence=CLAIM_SILENCE)
+                course = read_course(
+                    place, units, listing.began, ahead=clock_ahead(path), silence=CLAIM_SILENCE, known=True
+                )
         except RecorderError:  # of a newer version or damaged: it is somebody's, and nothing says that it failed
             course = _SETTLED
         if course is not None:

@@ -19,31 +19,39 @@ def read_log(path: str) -> bytes:
         OSError: It cannot be read.
     """
     first = files.read_all(path)
-    last = last_block(first)
-    if not last:
+    try:
+        header = u.unpack_header(first[: u.PAGE])
+    except ValueError:  # whoever reads it will say so
         return first
-    head = u.unpack_block(first, last)
-    if last == u.PAGE and vouched_end(first, head, last) == len(first):
+    last = last_block(first, header)
+    head = u.unpack_block(first, last) if last else None
+    if head is not None and last == u.PAGE and vouched_end(first, head, last) == len(first):
         return first  # a short one that was closed: a checksum is about all of it
     second = files.read_all(path)  # an entry of which the first has the mark may go on behind its end
     if first == second:
         return first
+    if head is None:
+        return second[: u.PAGE].ljust(len(second), b"\0")
     begins = last + u.BLOCK_HEAD
     noted = max(used for used, _ in head.slots)
     ends = _known_end(first, second, max(begins, last + noted))
+    following = last + head.span * header.block
+    if second[following : following + len(_salt(header))] == _salt(header):  # a block was begun there meanwhile
+        ends = min(ends, following)
     return b"".join((second[:last], first[last:begins], second[begins:ends], bytes(max(0, len(second) - ends))))
 
 
-def last_block(data: bytes) -> int:
-    """Where the last block that was begun starts in the bytes of a log; 0 where that cannot be known."""
-    try:
-        header = u.unpack_header(data[: u.PAGE])
-    except ValueError:
-        return 0
+def last_block(data: bytes, header: u.Header) -> int:
+    """Where the last block that was begun starts in the bytes of a log; 0 where there is none."""
     for index in range((len(data) - u.PAGE - u.BLOCK_HEAD) // header.block, -1, -1):
         if u.block_at(data, header, index) is not None:
             return u.PAGE + index * header.block
     return 0
+
+
+def _salt(header: u.Header) -> bytes:
+    """What a block begins with; it is odd, so no end entry, which may stand there too, begins like it."""
+    return header.salt.to_bytes(4, "little")
 
 
 def _known_end(first: bytes, second: bytes, position: int) -> int:

@@ -228,13 +228,29 @@ def spans(data: bytes | memoryview, header: u.Header, findings: list[Finding]) -
         )
         room = size if following is None else u.PAGE + following * block
         end = offset + head.span * block
-        if vouched > offset + u.BLOCK_HEAD and vouched <= end < size and data[end] != u.END:
+        over = vouched > end or (following is None and end < size and _ends_over(data, vouched, end))
+        if vouched > offset + u.BLOCK_HEAD and vouched <= end < size and not over:
             room = min(room, end)  # only the end entry may stand or run behind a block's end
         yield from _block_spans(data, head, offset, room, findings, finished=following is not None)
         whole = vouched > offset + u.BLOCK_HEAD
+        if whole and over:  # nothing begins behind it
+            return
         index = index + head.span if whole else (index + 1 if following is None else following)
         if not whole and following is None:
             return
+
+
+def _ends_over(data: bytes | memoryview, position: int, end: int) -> bool:
+    """Whether, of the entries from a position in a block on, the end entry stands at the block's end or runs over it."""
+    while position <= end and position + u.ENTRY_HEAD <= len(data):
+        mark = data[position]
+        if not mark:
+            return False
+        stop = position + 1 + mark if mark <= u.SHORT_MAX else position + u.ENTRY_HEAD + u.entry_length(data, position)
+        if mark == u.END and end < stop <= len(data):
+            return True
+        position = stop
+    return False
 
 
 def vouched_end(data: bytes | memoryview, head: u.BlockHead, offset: int) -> int:
