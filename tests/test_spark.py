@@ -184,15 +184,18 @@ def mixed(path):
 
 
 def files(path):
-    """All that is in a folder: names, and contents, of logs without the page in which their writer leaves signs of life.
+    """All that is in a folder: names, and contents, of logs what was added to them.
 
-    The log of experiment 4, which is running, gets its checksums whenever its writer syncs.
+    Their writers leave signs of life in the first page, and cut one to which nothing was added for five seconds to what is
+    used; that of experiment 4, which is running, gets its checksums whenever its writer syncs.
     """
-    return {
-        each: each.read_bytes()[PAGE if each.suffix == ".log" else 0 :] if "000004.1" not in str(each) else None
-        for each in Path(path).rglob("*")
-        if each.is_file()
-    }
+
+    def content(file):
+        if "000004.1" in str(file):
+            return None
+        return file.read_bytes()[PAGE:].rstrip(b"\0") if file.suffix == ".log" else file.read_bytes()
+
+    return {each: content(each) for each in Path(path).rglob("*") if each.is_file()}
 
 
 @pytest.fixture(scope="module")
