@@ -173,14 +173,20 @@ with ExperimentCollection(sys.argv[1]).new_experiment() as experiment:
 """
 
 
-@pytest.mark.parametrize("who", ["reader", "claimer"])
-def test_one_that_ends_between_reading_and_looking_was_not_killed(collection, monkeypatch, who):
-    """It was running when its file was read, and its process was gone when somebody looked."""
+def recording(code, collection):
+    """A program that has recorded, and waits to be told to end."""
     program = subprocess.Popen(
-        [sys.executable, "-c", ENDS, collection.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code, collection.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(children.ROOT)},
     )  # fmt: skip
     assert program.stdout.readline() == "recorded\n"
+    return program
+
+
+@pytest.mark.parametrize("who", ["reader", "claimer"])
+def test_one_that_ends_between_reading_and_looking_was_not_killed(collection, monkeypatch, who):
+    """It was running when its file was read, and its process was gone when somebody looked."""
+    program = recording(ENDS, collection)
     real = machine.start_of
 
     def look(pid):
@@ -216,11 +222,7 @@ for experiment in opened:
 
 def test_several_that_end_between_listing_and_reading_were_not_killed(collection, monkeypatch):
     """What they recorded in further files was not listed; that their process is gone is known when the first one is read."""
-    program = subprocess.Popen(
-        [sys.executable, "-c", SEVERAL, collection.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(children.ROOT)},
-    )  # fmt: skip
-    assert program.stdout.readline() == "recorded\n"
+    program = recording(SEVERAL, collection)
     real = reading.list_collection
 
     def listed(path, claims=None):
@@ -235,30 +237,25 @@ def test_several_that_end_between_listing_and_reading_were_not_killed(collection
     assert program.returncode == 0
 
 
-@pytest.mark.parametrize(("unit", "number"), [(0, 2), (1, 2), (None, 1)])
-def test_the_number_of_one_whose_end_cannot_be_read_is_not_given_again(collection, unit, number):
+@pytest.mark.parametrize(("what", "number"), [("damaged", 2), ("missing", 2), ("killed", 1)])
+def test_the_number_of_one_whose_end_cannot_be_read_is_not_given_again(collection, what, number):
     """It seems killed, and may have finished, if a unit is damaged or missing in between; if none is, it was killed."""
     code = SEVERAL.replace("range(3)", "range(1)").replace("range(900)", "range(2000)")
-    code = (
-        code.replace("    experiment.close()", "    experiment.sync(); import os; os._exit(0)")
-        if unit is None
-        else code
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, collection.path], input="end\n", capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(children.ROOT)}, check=True,
-    )  # fmt: skip
-    assert done.stdout == "recorded\n"
+    if what == "killed":
+        code = code.replace("    experiment.close()", "    experiment.sync(); import os; os._exit(0)")
+    program = recording(code, collection)
+    program.communicate("end\n")
+    assert program.returncode == 0
     (place,) = look_into(collection.path, layout.ClaimName(1, 1)).attempts
     units = list_units(place.folder)[0]
     assert len(units) > 3
-    if unit == 0:  # the last one, in which the end stands
+    if what == "damaged":  # the last one, in which the end stands
         data = bytearray(files.read_all(units[-1].path))
         data[20 if units[-1].path.endswith(".log") else -20] ^= 1
         with open(units[-1].path, "wb") as file:
             file.write(data)
-    elif unit is not None:
-        os.remove(units[unit].path)
+    elif what == "missing":
+        os.remove(units[1].path)
         os.remove(units[-1].path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RecorderWarning)
@@ -282,11 +279,7 @@ def test_whether_it_lives_is_asked_once(collection, monkeypatch):
 
 
 def test_a_killed_one_is_read_once_more_and_then_known(collection, calls):
-    program = subprocess.Popen(
-        [sys.executable, "-c", ENDS, collection.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(children.ROOT)},
-    )  # fmt: skip
-    assert program.stdout.readline() == "recorded\n"
+    program = recording(ENDS, collection)
     program.kill()
     program.communicate()
     reads = []

@@ -298,9 +298,8 @@ def read_course(
         OSError: A unit cannot be read.
     """
     units = list(units)
-    found = _course(
-        units, ahead, silence
-    )  # looks once whether its process lives: it may be gone when it is asked again
+    # it is looked once whether its process lives: it may be gone when it is asked again
+    found = _course(units, ahead, silence)
     if found is not None and found[0].state == KILLED and died_since(found[1], listed):
         units = attempt_units(attempt)
         found = _course(units, ahead, silence)
