@@ -14,7 +14,7 @@ from .errors import ClosedError, warn
 from .levels import LevelId, Stamp
 from .options import Options
 from .store import attempt as attempts
-from .store import files, latest, layout, refusals
+from .store import files, full, latest, layout, refusals
 from .store import journal as journals
 from .store import unit as u
 from .store.background import background
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from .pending import PendingRecord
     from .store.snapshot import AttemptPlace
 
-SEAL_FROM: Final = 1 << 20
-"""A log of fewer bytes stays a log: a pack of it would not be smaller by much, and a helper process costs 0.2 s."""
 EXIT_WAIT: Final = 10.0
 """Seconds for which the program's exit waits for the disk, and then for the sealing helper, so that the folder
 then rests (it may be copied next). What is not sealed by then is read as it is."""
@@ -259,7 +257,7 @@ class Session:
         try:
             journal.close(why)
         finally:
-            if journal.opened and not journal.within(SEAL_FROM):
+            if journal.opened and not journal.within(full.SEAL_FROM):
                 self._seal(journal.writer)
 
     def _seal(self, writer: str) -> None:
@@ -274,7 +272,7 @@ class Session:
         names = [name for name in map(layout.parse_unit, found) if name is not None and name.writer == writer]
         packs = {name.n for name in names if name.sealed}
         logs = [f"{folder}/{layout.log_name(writer, n)}" for n in sorted({name.n for name in names} - packs)]
-        if not packs and sum(map(_size, logs)) < SEAL_FROM:
+        if not packs and sum(map(full.size_of, logs)) < full.SEAL_FROM:
             return
         for path in logs:
             background.helper.submit(path)
@@ -330,14 +328,6 @@ def handed_session(
         if live is not None and ended is not None:
             sessions[place.folder], _ended[place.folder] = live, ended
         return session
-
-
-def _size(path: str) -> int:
-    """The size of a log in bytes; one that was sealed meanwhile counts as large."""
-    try:
-        return files.size(path)
-    except FileNotFoundError:
-        return SEAL_FROM
 
 
 @atexit.register

@@ -93,12 +93,11 @@ def right(record):
 
 
 def shrink(block):
-    """Make units so small that new blocks and units are a matter of milliseconds."""
-    from rigorous_recorder import session
-    from rigorous_recorder.store import journal
+    """Make units so small that new blocks, units and packs are a matter of milliseconds."""
+    from rigorous_recorder.store import full, journal
 
     journal.SIZES = (4 * block, 16 * block)
-    session.SEAL_FROM = 8 * block
+    full.SEAL_FROM, full.START_AFTER = 8 * block, 0.0
     journal.Journal.__init__.__kwdefaults__["block_size"] = block
 
 

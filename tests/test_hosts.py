@@ -350,10 +350,9 @@ print(json.dumps([refused, collection.compact().units, number]))
 # ---- one experiment, several hosts -----------------------------------------------------------------------------------
 
 SHRINK = """
-from rigorous_recorder import session
-from rigorous_recorder.store import journal
+from rigorous_recorder.store import full, journal
 journal.SIZES = (1 << 16, 1 << 18)
-session.SEAL_FROM = 1 << 17
+full.SEAL_FROM, full.START_AFTER = 1 << 17, 0.0
 journal.Journal.__init__.__kwdefaults__["block_size"] = 4096
 """
 BOTH = (

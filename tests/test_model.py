@@ -26,8 +26,8 @@ from test_values import shape
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderError, RecorderWarning
 from rigorous_recorder import experiment as experiments
 from rigorous_recorder import session as sessions
+from rigorous_recorder.store import full, layout, machine, pack
 from rigorous_recorder.store import journal as journals
-from rigorous_recorder.store import layout, machine, pack
 from rigorous_recorder.store.background import background
 from rigorous_recorder.store.compact import compact
 
@@ -107,7 +107,7 @@ class Study(RuleBasedStateMachine):
             mock.patch.dict(journals.Journal.__init__.__kwdefaults__, small),
             mock.patch.object(journals, "SIZES", small["sizes"]),
             mock.patch.object(sessions, "EDITOR_SIZES", (2048, 4096)),
-            mock.patch.object(sessions, "SEAL_FROM", 0),
+            mock.patch.object(full, "SEAL_FROM", 0),
             mock.patch.object(background, "watch", self.hold),
             mock.patch.object(background.helper, "submit", self.seal_at_once),
             mock.patch.object(background.helper, "wait", self.nothing),

@@ -18,7 +18,7 @@ from rigorous_recorder import ExperimentCollection
 from rigorous_recorder import session as sessions
 from rigorous_recorder import experiment as experiments
 from rigorous_recorder.errors import StoreError
-from rigorous_recorder.store import files
+from rigorous_recorder.store import files, full
 from rigorous_recorder.store import journal as journals
 path, mode = sys.argv[1], sys.argv[2]
 collection = ExperimentCollection(path, journal=mode, sync_interval=0.02)
@@ -224,6 +224,7 @@ def test_a_sealing_helper_that_fails_costs_nothing_but_the_sealing(tmp_path, hel
 sessions.EXIT_WAIT = experiments.EXIT_WAIT = 1.0
 sys.executable = sys.argv[3]
 journals.SIZES = (256 << 10,)
+full.START_AFTER = 0.0
 before = memory()
 with collection.new_experiment() as experiment:
     for i in range(100_000):
@@ -250,6 +251,7 @@ def test_a_helper_that_is_killed_again_and_again(tmp_path):
         BEGIN
         + """
 journals.SIZES = (256 << 10,)
+full.START_AFTER = 0.0
 with collection.new_experiment() as experiment:
     for i in range(200_000):
         experiment.add_record(i=i)

@@ -17,7 +17,7 @@ from test_frames_model import LEVELS, TREES, some_sealed
 from rigorous_recorder import DamageWarning, ExperimentCollection, RecorderWarning, RecordKeeper
 from rigorous_recorder.frames import materialise, scan
 from rigorous_recorder.session import background
-from rigorous_recorder.store import pack, packread
+from rigorous_recorder.store import journal, pack, packread
 
 COMPARED = {
     pl.Boolean: [True, False],
@@ -250,6 +250,7 @@ def test_only_the_columns_asked_for_are_read(packs, monkeypatch):
 def test_row_groups_that_cannot_match_are_not_read(tmp_path, monkeypatch):
     """The pages of the other row groups are destroyed: reading one of them would raise."""
     monkeypatch.setattr(pack, "CELLS", 1)  # the fewest rows per group
+    monkeypatch.setattr(journal, "SIZES", (1 << 20,))  # all in one unit
     collection = ExperimentCollection(tmp_path / "study")
     with collection.new_experiment() as experiment:
         for step in range(8 * pack.LEAST_ROWS):

@@ -296,11 +296,10 @@ def test_a_collection_that_is_being_written_is_sound(collection):
     code = """
 import sys, time
 from rigorous_recorder import ExperimentCollection
-from rigorous_recorder import session
-from rigorous_recorder.store import journal
+from rigorous_recorder.store import full, journal
 journal.SIZES = (1 << 16, 1 << 17)
 journal.Journal.__init__.__kwdefaults__["block_size"] = 4096
-session.SEAL_FROM = 1 << 12
+full.SEAL_FROM, full.START_AFTER = 1 << 12, 0.0
 collection = ExperimentCollection(sys.argv[1], journal=sys.argv[2])
 end = time.monotonic() + 60
 while time.monotonic() < end:

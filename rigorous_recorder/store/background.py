@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RecorderWarning, warn
+from .full import FullUnits
 from .helper import SealingHelper
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Background:
         self._beaten: dict[Journal, float] = {}
         self._quiet: dict[Journal, tuple[int, float]] = {}
         self._due: dict[Journal, float] = {}
+        self._full = FullUnits()
         self._sleeps_until = 0.0
         self._thread: threading.Thread | None = None
         self._threadless = False
@@ -121,12 +123,13 @@ class Background:
         return True
 
     def unwatch(self, journal: Journal) -> None:
-        """Leave a journal alone from now on."""
+        """Leave a journal alone from now on; who closes it has its units sealed."""
         with self._lock:
             self._journals.pop(journal, None)
             self._beaten.pop(journal, None)
             self._quiet.pop(journal, None)
             self._due.pop(journal, None)
+            self._full.forget(journal)
 
     def _run(self) -> None:
         while True:
@@ -134,7 +137,7 @@ class Background:
             with self._lock:
                 for journal, interval in self._journals.items():
                     self._due.setdefault(journal, now + interval)
-                pause = max(0.0, min(self._due.values(), default=now + IDLE) - now)
+                pause = max(0.0, min([*self._due.values(), self._full.due, now + IDLE]) - now)
                 self._sleeps_until = now + pause
             self._wait(pause)
             while not self._work.empty():
@@ -142,6 +145,10 @@ class Background:
             for journal in self._take_due():
                 self._tend(journal, time.monotonic())
             self.helper.poll()
+            with self._lock:
+                full = self._full.take(time.monotonic(), started=self.helper.started)
+            for path in full:
+                self.helper.submit(path)
 
     @staticmethod
     def _do(work: Callable[[], None], outcome: SimpleQueue[BaseException | None]) -> None:
@@ -174,8 +181,10 @@ class Background:
         if journal.failure is not None:
             return
         try:
-            for path in journal.sync(idle=True):
-                self.helper.submit(path)
+            full = journal.sync(idle=True)
+            with self._lock:
+                if journal in self._journals:  # else it was closed meanwhile, and who closed it sees to them
+                    self._full.add(journal, full, now)
             if journal.path and now - self._beaten.get(journal, -HEARTBEAT) >= HEARTBEAT:
                 self._beaten[journal] = now
                 journal.beat()

@@ -56,6 +56,11 @@ class SealingHelper:
         self._heard = b""
         self._lock = threading.RLock()  # the background thread and whoever closes an experiment both come here
 
+    @property
+    def started(self) -> bool:
+        """Whether there is a process, as far as is known here."""
+        return self._process is not None
+
     def submit(self, path: str) -> bool:
         """Ask for a log to be sealed.
 

@@ -36,9 +36,9 @@ from .units import Retired, Units
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIZES: Final = (256 << 10, 2 << 20, 8 << 20)
-"""Sizes of a writer's first, second and later units in bytes. Few packs keep the overhead on disk under 0.1 %; what closing
-waits for is the sealing of one unit."""
+SIZES: Final = (64 << 10, 2 << 20, 8 << 20)
+"""Sizes of a writer's first, second and later units in bytes. The first is small, since a short run reserves its room and gives
+most of it back; few packs keep the overhead on disk under 0.1 %; what closing waits for is the sealing of one unit."""
 
 _journals: Final[weakref.WeakSet[Journal]] = weakref.WeakSet()
 

@@ -120,7 +120,7 @@ class Units(CurrentUnit):
         """
         n, maker = self._n, self._maker
         levels = u.blocks_for(self._level_bytes, self.block_size)
-        if span > 1 or levels >= maker.size(n + 1) // self.block_size:
+        if span > 1 or (n and levels >= maker.size(n + 1) // self.block_size):
             span += 2 * levels
         token = object()
         retired = [Retired(self.path, self._descriptor)]
