@@ -55,6 +55,26 @@ assert not background.helper.started
     )
 
 
+def test_what_is_closed_is_let_go(tmp_path):
+    """Ten thousand experiments of a few hundred kilobytes must not stay in memory for units that wait for no helper."""
+    run(
+        """
+import gc, weakref
+journals = weakref.WeakSet()
+for _ in range(4):
+    journals.update(background._journals)
+    add(300_000)
+    time.sleep(0.1)
+    experiment.close()
+    experiment = collection.new_experiment()
+gc.collect()
+assert len(journals) <= 1  # that of which the background thread has just seen to
+""",
+        tmp_path / "study",
+        0.0,
+    )
+
+
 def test_full_units_are_sealed_while_the_run_goes_on(tmp_path):
     run(
         """
