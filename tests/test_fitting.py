@@ -14,7 +14,7 @@ from rigorous_recorder.frames import available, fitting
 from rigorous_recorder.frames.materialise import materialise
 from rigorous_recorder.frames.plan import make_plan
 from rigorous_recorder.reading import read_collection
-from rigorous_recorder.store import pack
+from rigorous_recorder.store import journal, pack
 
 ROWS = 4096
 OF_A_SCAN = TooLargeError if int(pl.__version__.split(".")[0]) >= 2 else pl.exceptions.ComputeError
@@ -48,8 +48,9 @@ def asked(collection):
 @pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("kind", VALUES)
-def test_it_takes_no_less(tmp_path, kind, missing, sealed):
+def test_it_takes_no_less(tmp_path, monkeypatch, kind, missing, sealed):
     """Of each type the least is not more than what polars says that its column takes. A sealed unit's levels are not read."""
+    monkeypatch.setattr(journal, "SIZES", (1 << 20,))  # all in one unit
     collection = ExperimentCollection(tmp_path / "study")
     with collection.new_experiment() as experiment:
         for row in range(ROWS):

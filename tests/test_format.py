@@ -35,6 +35,7 @@ from rigorous_recorder.store import (
     compact,
     current,
     deletion,
+    journal,
     layout,
     machine,
     names,
@@ -265,7 +266,8 @@ def test_a_copy_of_what_is_unfinished(collection, tmp_path):
         assert_same(copy, 3_000)
 
 
-def test_damage(tmp_path):
+def test_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "SIZES", (1 << 20,))  # all in one unit
     collection = ExperimentCollection(tmp_path / "study", journal="write")
     with collection.new_experiment(lr=0.1) as experiment:
         for step in range(2_000):
