@@ -19,7 +19,8 @@ import zlib
 from mmap import mmap
 from pathlib import Path
 
-PYTHON = sys.executable
+PYTHON = os.environ.get("RECORDER_PYTHON") or sys.executable
+"""The interpreter of the recorders; a free-threaded one by `make test-free-threaded`."""
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 

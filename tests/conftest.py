@@ -14,9 +14,10 @@ from hypothesis import settings
 import rigorous_recorder
 from rigorous_recorder import ExperimentCollection
 
-# No deadlines: the tests fsync and start processes. `ci` repeats the same examples, so that it fails for a reason.
+# No deadlines: the tests fsync and start processes. `ci` repeats the same examples, so that it fails for a reason, as does `small`.
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=150, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("small", max_examples=50, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("long", max_examples=5_000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "dev"))
 
