@@ -14,7 +14,7 @@ from hypothesis import settings
 import rigorous_recorder
 from rigorous_recorder import ExperimentCollection
 
-# No deadlines: the tests fsync and start processes. `ci` repeats the same examples, so that it fails for a reason, as does `small`.
+# No deadlines: the tests fsync and start processes. `ci` and `small` repeat the same examples, so that they fail for a reason.
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=150, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("small", max_examples=50, deadline=None, derandomize=True, print_blob=True)
