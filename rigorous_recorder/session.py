@@ -180,9 +180,9 @@ class Session:
 
     def sync(self) -> None:
         """Return when all that this process added so far is on disk."""
-        self.journal.sync()
-        if self._editor is not None:
-            self._editor.sync()
+        for journal in (self.journal, self._editor):
+            if journal is not None:
+                background.hand_over(journal, journal.sync())
 
     def begin(self, number: int, failures: int, info: dict[str, Any], run: int) -> float:
         """Write the begin entry and bring it to disk, with the folders above it. Gives the start time.
@@ -257,6 +257,7 @@ class Session:
         try:
             journal.close(why)
         finally:
+            background.closed(journal)
             if journal.opened and not journal.within(full.SEAL_FROM):
                 self._seal(journal.writer)
 
@@ -272,7 +273,7 @@ class Session:
         names = [name for name in map(layout.parse_unit, found) if name is not None and name.writer == writer]
         packs = {name.n for name in names if name.sealed}
         logs = [f"{folder}/{layout.log_name(writer, n)}" for n in sorted({name.n for name in names} - packs)]
-        if not packs and sum(map(full.size_of, logs)) < full.SEAL_FROM:
+        if not packs and full.size_of(logs) < full.SEAL_FROM:
             return
         for path in logs:
             background.helper.submit(path)

@@ -1,10 +1,13 @@
 """Room for large entries: each finds its place in a unit beside the definitions of its levels, whatever their sizes."""
 
+import errno
+import os
 from unittest import mock
 
 import pytest
 
 from rigorous_recorder import ExperimentCollection
+from rigorous_recorder.errors import StoreError
 from rigorous_recorder.store import files
 from rigorous_recorder.store import journal as journals
 
@@ -74,3 +77,28 @@ def test_edits_larger_than_a_unit(tmp_path, few_units):
         experiment.add_record(x=2)
     collection.keeper(experiment_number=1).update(later="l" * 20_000)
     assert [(each["x"], len(each["later"])) for each in collection] == [(1, 20_000), (2, 20_000)]
+
+
+def test_levels_that_were_refused_take_no_room(tmp_path, few_units, monkeypatch):
+    """A disk that was full for a while has room for a small unit again: no more is asked of it than what is there needs."""
+    room, real = 64 * BLOCK, files.preallocate
+
+    def preallocate(descriptor, size, start=0):
+        if size > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor, size, start)
+
+    monkeypatch.setattr(files, "preallocate", preallocate)
+    collection = ExperimentCollection(tmp_path / "study", journal="mmap")
+    added, refused = [], 0
+    with collection.new_experiment() as experiment:
+        for number in range(400):
+            room = 64 * BLOCK if number < 3 or number == 399 else 0
+            try:
+                experiment.sub_record_keeper(number=number, name="n" * 900).add_record(x=number)
+                added.append(number)
+            except StoreError:
+                refused += 1
+    assert refused > 300
+    assert added[-1] == 399
+    assert [(record["number"], record["x"]) for record in collection.records] == [(number, number) for number in added]

@@ -49,14 +49,14 @@ def _frame(columns: dict[str, pl.Series | pl.Expr], rows: int) -> pl.DataFrame:
     """
     named = {f"c{place}": column for place, column in enumerate(columns.values())}
     series = [column.alias(name) for name, column in named.items() if isinstance(column, pl.Series)]
-    literal = len(series) < len(named)
+    has_literal = len(series) < len(named)
     counted = [] if series else ["rows"]
     if counted:
         series = [pl.Series("rows", [None]).new_from_index(0, rows)]
     frame = series[0].to_frame()  # 0.1 ms, and a frame of a dict 0.2, the first time in a process
     if series[1:]:
         frame.hstack(series[1:], in_place=True)
-    if literal:  # else they are in order, and a selection takes half a millisecond
+    if has_literal:  # else they are in order, and a selection takes half a millisecond
         selected = [column.alias(name) if isinstance(column, pl.Expr) else name for name, column in named.items()]
         frame = frame.select(*selected, *counted)
     if counted:

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RecorderWarning, warn
-from .full import FullUnits
+from .full import FullUnits, size_of
 from .helper import SealingHelper
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class Background:
             resting = [other for other in self._journals if other is not journal and other.map and other.owner.may_rest]
         for other in resting[: max(0, len(resting) - MOST_OPEN + 1)]:  # those that were opened first
             with contextlib.suppress(OSError):  # its own next entry will raise it
-                other.rest()
-                self.unwatch(other)
+                self._rest(other)
 
     def _say_no_thread(self, error: RuntimeError) -> None:
         if not self._threadless:
@@ -123,13 +122,42 @@ class Background:
         return True
 
     def unwatch(self, journal: Journal) -> None:
-        """Leave a journal alone from now on; who closes it has its units sealed."""
+        """Leave a journal alone from now on."""
         with self._lock:
             self._journals.pop(journal, None)
             self._beaten.pop(journal, None)
             self._quiet.pop(journal, None)
             self._due.pop(journal, None)
+
+    def closed(self, journal: Journal) -> None:
+        """Hand over none of the units of a journal that is closed: who has closed it has its logs sealed."""
+        with self._lock:
             self._full.forget(journal)
+
+    def hand_over(self, journal: Journal, paths: list[str]) -> None:
+        """Have full units of a journal sealed that are on disk now: soon, or where they are little when it is closed.
+
+        Their sizes are looked up without the lock: a disk that hangs must not hold who opens a unit on another.
+        """
+        if not paths:
+            return
+        size = size_of(paths)
+        with self._lock:
+            if journal.closed:  # meanwhile: who has closed it sees to them
+                return
+            self._full.add(journal, paths, size, time.monotonic())
+            wakes = self._full.due < self._sleeps_until
+        if wakes:
+            self._wake.put(None)
+
+    def _rest(self, journal: Journal) -> None:
+        """Close the file of a journal to which nothing is added, unless something is just then."""
+        paths = journal.rest()
+        if journal.map is None:
+            self.hand_over(journal, paths)
+            with self._lock:
+                self._full.leave(journal)
+            self.unwatch(journal)
 
     def _run(self) -> None:
         while True:
@@ -181,28 +209,30 @@ class Background:
         if journal.failure is not None:
             return
         try:
-            full = journal.sync(idle=True)
+            self.hand_over(journal, journal.sync(idle=True))
             with self._lock:
-                if journal in self._journals:  # else it was closed meanwhile, and who closed it sees to them
-                    self._full.add(journal, full, now)
-            if journal.path and now - self._beaten.get(journal, -HEARTBEAT) >= HEARTBEAT:
-                self._beaten[journal] = now
+                watched = journal in self._journals  # else it was closed meanwhile
+                beats = watched and journal.path and now - self._beaten.get(journal, -HEARTBEAT) >= HEARTBEAT
+                if beats:
+                    self._beaten[journal] = now
+            if beats:
                 journal.beat()
-            if journal.owner.may_rest:
-                self._let_rest(journal, now)
+            if watched and journal.owner.may_rest and self._is_quiet(journal, now):
+                self._rest(journal)
         except OSError as error:
             if not journal.closed:
                 with contextlib.suppress(RecorderWarning):  # as an error it would end the thread; close() raises it
                     warnings.warn(str(error), RecorderWarning, stacklevel=2)
 
-    def _let_rest(self, journal: Journal, now: float) -> None:
-        pos, since = self._quiet.setdefault(journal, (journal.pos, now))
-        if pos != journal.pos:
-            self._quiet[journal] = (journal.pos, now)
-        elif now - since >= QUIET:
-            journal.rest()
-            if journal.map is None:
-                self.unwatch(journal)
+    def _is_quiet(self, journal: Journal, now: float) -> bool:
+        """Whether nothing was added to a journal for so long that its file may be closed."""
+        with self._lock:
+            if journal not in self._journals:
+                return False
+            pos, since = self._quiet.setdefault(journal, (journal.pos, now))
+            if pos != journal.pos:
+                self._quiet[journal] = (journal.pos, now)
+            return pos == journal.pos and now - since >= QUIET
 
     def forked(self) -> None:
         """In a forked child: no thread, no helper, and the parent's journals are not ours to tend."""

@@ -132,7 +132,7 @@ class SealingHelper:
             return False
         command, environment = module_command(MODULE)
         try:
-            self._process = subprocess.Popen(  # noqa: S603  (this interpreter, our module)
+            process = subprocess.Popen(  # noqa: S603  (this interpreter, our module)
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -141,16 +141,17 @@ class SealingHelper:
                 start_new_session=True,  # Ctrl-C in the terminal is for the recorder
                 bufsize=0,
             )
-            for pipe in self._pipes():
-                os.set_blocking(pipe, False)
         except (OSError, ValueError):
-            self._let_go()
             return False
+        try:
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None  # both were asked for
+                os.set_blocking(pipe.fileno(), False)
+        except BaseException:  # a KeyboardInterrupt, say: nobody may wait for pipes that block
+            _leave(process)
+            raise
+        self._process = process
         return True
-
-    def _pipes(self) -> tuple[int, ...]:
-        process = self._process
-        return () if process is None else tuple(pipe.fileno() for pipe in (process.stdin, process.stdout) if pipe)
 
     def _let_go(self) -> None:
         """Close the pipes and forget the process; what it has not answered stays unsealed. It is reaped when it ends."""
@@ -159,9 +160,7 @@ class SealingHelper:
         self.pending.clear()
         self._unsent, self._heard = b"", b""
         if process is not None:
-            _close(process)
-            _leaving.append(process.pid)
-            process.returncode = 0  # else Popen warns that it still runs
+            _leave(process)
         _reap()
 
     def _send(self) -> None:
@@ -211,6 +210,13 @@ class SealingHelper:
 
 _leaving: Final[list[int]] = []
 """Processes that were let go and may still be at work."""
+
+
+def _leave(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipes of a process, which ends then, and see to it that it is reaped."""
+    _close(process)
+    _leaving.append(process.pid)
+    process.returncode = 0  # else Popen warns that it still runs
 
 
 def _reap() -> None:

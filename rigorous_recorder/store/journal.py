@@ -36,9 +36,9 @@ from .units import Retired, Units
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIZES: Final = (64 << 10, 2 << 20, 8 << 20)
-"""Sizes of a writer's first, second and later units in bytes. The first is small, since a short run reserves its room and gives
-most of it back; few packs keep the overhead on disk under 0.1 %; what closing waits for is the sealing of one unit."""
+SIZES: Final = (256 << 10, 2 << 20, 8 << 20)
+"""Sizes of a writer's first, second and later units in bytes. Few packs keep the overhead on disk under 0.1 %, and what is left
+to be sealed at the end of a program is no more than one unit, mostly."""
 
 _journals: Final[weakref.WeakSet[Journal]] = weakref.WeakSet()
 
@@ -122,10 +122,10 @@ class Journal(Units):
             StoreError: There is no room on the disk; nothing was added.
         """
         size = u.ENTRY_HEAD + len(payload)
-        if kind == u.LEVEL:
-            self._level_bytes += size
+        level = size if kind == u.LEVEL else 0
         while not self.locked:
             if self.put_here(kind, payload, token):
+                self._level_bytes += level
                 return True
             if token is not None and self.token is not token:
                 return False
@@ -136,6 +136,7 @@ class Journal(Units):
                 if token is not None and self.token is not token:
                     return False
                 self.make_room(size)
+            self._level_bytes += level
             return True
 
     def add_locked(self, keeper: Any, record: Any, payload: bytes) -> None:
@@ -169,8 +170,11 @@ class Journal(Units):
                 if not self._put_locked(entry, None, None):
                     raise
 
-    def rest(self) -> None:
+    def rest(self) -> list[str]:
         """Let go of the current unit and its file as if it was full; the next entry opens another.
+
+        Returns:
+            The units retired since the last sync, this one among them if nothing came in between.
 
         Raises:
             StoreError: The disk refused.
@@ -178,13 +182,13 @@ class Journal(Units):
         with LOCK:
             memory, used = self.map, self.pos
             if self.folder is None or self.closed or memory is None:
-                return
+                return []
             self.limit = 0
             try:
                 self._checksum()
                 last, retired = self.keeper, [Retired(self.path, self._descriptor)]
                 if self.map is not memory or self.pos not in (self._slotted, self._block + u.BLOCK_HEAD):
-                    return  # somebody interrupted and records
+                    return []  # somebody interrupted and records
                 # from here to the `del` there is no call
                 used, self.map, self.path, self._descriptor = self.pos, None, "", -1
                 self._retired += retired
@@ -198,7 +202,7 @@ class Journal(Units):
                     self.limit = self._end
             memory.close()
             files.truncate(retired[0].descriptor, used)
-            self.sync()
+            return self.sync()
 
     def close(self, why: str) -> None:
         """Refuse further entries, giving `why`; cut the file to what is used. A second call changes nothing.
