@@ -152,9 +152,8 @@ class Background:
 
     def _rest(self, journal: Journal) -> None:
         """Close the file of a journal to which nothing is added, unless something is just then."""
-        paths = journal.rest()
+        self.hand_over(journal, journal.rest())
         if journal.map is None:
-            self.hand_over(journal, paths)
             with self._lock:
                 self._full.leave(journal)
             self.unwatch(journal)
