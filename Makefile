@@ -77,7 +77,7 @@ test-long: setup ## all tests with the figures of the long run, or one row (ROW=
 mutation-check: setup ## take out one mechanism at a time; each time a test must fail
 	WORKERS=$(WORKERS) $(VENV)/bin/python tests/mutation_check.py
 
-# But those that ask the operating system the same, whatever the libraries are: they take more than a third of the time.
+# But those that ask the operating system the same, whatever the libraries are: they take a good part of the time.
 SAME_FOR_ALL  := fuzz hosts hosts_deletion scale benchmarks compact_storm power_cut workers delete disk_full sync selftest
 SAME_CALLS    := every_system_call or truncated_at_every_byte or every_flipped_bit
 

@@ -3,7 +3,7 @@
 import children
 import pytest
 
-from rigorous_recorder.store import full
+from rigorous_recorder.store import full, helper
 
 MIB = 1 << 20
 
@@ -231,6 +231,17 @@ wait(packs)
         tmp_path / "study",
         0.5,
     )
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_pipes_that_the_system_refuses_raise_nothing(tmp_path, monkeypatch, error):
+    def refused(descriptor, blocking):
+        raise error
+
+    monkeypatch.setattr("os.set_blocking", refused)
+    sealing = helper.SealingHelper()
+    assert not sealing.submit(str(tmp_path / "log"))
+    assert (sealing.started, sealing.pending) == (False, set())
 
 
 # ---- the units that wait ---------------------------------------------------------------------------------------------

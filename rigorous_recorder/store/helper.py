@@ -141,15 +141,15 @@ class SealingHelper:
                 start_new_session=True,  # Ctrl-C in the terminal is for the recorder
                 bufsize=0,
             )
+            try:
+                for pipe in (process.stdin, process.stdout):
+                    assert pipe is not None  # both were asked for
+                    os.set_blocking(pipe.fileno(), False)
+            except BaseException:  # a KeyboardInterrupt, say: nobody may wait for pipes that block
+                _leave(process)
+                raise
         except (OSError, ValueError):
             return False
-        try:
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None  # both were asked for
-                os.set_blocking(pipe.fileno(), False)
-        except BaseException:  # a KeyboardInterrupt, say: nobody may wait for pipes that block
-            _leave(process)
-            raise
         self._process = process
         return True
 

@@ -120,7 +120,7 @@ class Units(CurrentUnit):
         """
         n, maker = self._n, self._maker
         levels = u.blocks_for(self._level_bytes, self.block_size)
-        # The first has none before it. Of any other at least one block counts, in which a span of several has its first.
+        # `levels` is 1 where there were none. That would be too many for a first unit of one block, as an editor's is.
         if span > 1 or (n and levels >= maker.size(n + 1) // self.block_size):
             span += 2 * levels
         token = object()
